@@ -1,0 +1,114 @@
+"""File formats, one file each: how a file is split, read into Arrow, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from libs.common.registry import Registry
+
+Open = Callable[[str], BinaryIO]  # a URI → a seekable binary file; the caller closes it
+
+ROW, HASH, SOURCE = "_row", "_hash", "_source"
+SYSTEM_FIELDS = (
+    pa.field(ROW, pa.binary(16), nullable=False),  # xxh3-128 identity of the row
+    pa.field(HASH, pa.binary(8), nullable=False),  # xxh3-64 of the row's source content
+    pa.field(SOURCE, pa.int64(), nullable=False),  # libs.common.ids.source_id of its file
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a run's inventory."""
+
+    uri: str
+    path: str  # below the source's root
+    size: int  # bytes
+    etag: str = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A piece of one file that one task reads; plain JSON values only.
+
+    Record formats: records that begin in bytes [start, stop). Parquet: row groups [start, stop).
+    """
+
+    uri: str
+    path: str
+    start: int
+    stop: int
+    size: int  # bytes to read, about
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What reading needs beside the split. `schema`: user columns, as `infer` found them."""
+
+    schema: pa.Schema
+    options: BaseModel
+    key: tuple[str, ...] = ()
+
+
+class TypeConflict(Exception):
+    """A value doesn't fit the column type taken from the head; infer over everything, read again.
+
+    Not an error for a person: the engine's driver handles it by widening.
+    """
+
+    def __init__(self, column: str, detail: str) -> None:
+        super().__init__(f"{column}: {detail}")
+        self.column = column
+
+
+class Writer(Protocol):
+    """Writes record batches into one part file; `close` finishes the file."""
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+    def close(self) -> None: ...
+
+
+class Format(Protocol):
+    """One format. Raises PermanentError (code, file and line or position) for bad content."""
+
+    suffixes: tuple[str, ...]  # ".csv", …; the first names parts that we write
+    Options: type[BaseModel]  # reader options (manifest: source.options); unknown ones refused
+    WriteOptions: type[BaseModel]  # destination.options
+
+    def splits(
+        self, file: SourceFile, target: int, open: Open, options: BaseModel
+    ) -> Iterable[Split]:
+        """Pieces of about `target` bytes that together cover the file once."""
+
+    def infer(
+        self, split: Split, open: Open, options: BaseModel, limit: int | None
+    ) -> pa.Schema:
+        """Narrowest types that hold the split's values; `limit` bytes from its start, or all."""
+
+    def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
+        """Batches with exactly `how.schema`'s columns, then the three SYSTEM_FIELDS.
+
+        Bounded memory: batches of at most ~64k rows and ~16 MB. Raises TypeConflict where a value
+        doesn't fit `how.schema`.
+        """
+
+    def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
+        """A writer into a new local file. Raises PermanentError `inexpressible` by schema."""
+
+
+FORMATS: Registry[Format] = Registry("libs.formats", lambda: list(__path__), noun="format")
+
+
+def user_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema without system columns."""
+    return pa.schema([f for f in schema if f.name not in (ROW, HASH, SOURCE)], schema.metadata)
+
+
+__all__: list[Any] = [
+    "FORMATS", "HASH", "ROW", "SOURCE", "SYSTEM_FIELDS", "Format", "Open", "ReadOptions",
+    "SourceFile", "Split", "TypeConflict", "Writer", "user_schema", "Iterable",
+]
