@@ -18,7 +18,9 @@ Stage = Literal["accept", "ingest", "transform", "sink"]
 RunState = Literal[
     "accepted", "running", "skipped", "coalesced", "duplicate", "failed", "cancelled", "succeeded"
 ]
-TERMINAL: frozenset[str] = frozenset({"skipped", "coalesced", "duplicate", "failed", "cancelled", "succeeded"})
+TERMINAL: frozenset[str] = frozenset(
+    {"skipped", "coalesced", "duplicate", "failed", "cancelled", "succeeded"}
+)
 
 
 class Frozen(BaseModel):
@@ -33,8 +35,8 @@ class Fact(Frozen):
     TYPE: ClassVar[str]
 
     def id(self) -> str:
-        """Id that depends on type and content alone."""
-        return event_id(self.TYPE, self.model_dump(mode="json"))
+        """Id that depends on type and content alone; a field added later, at its default, is none."""
+        return event_id(self.TYPE, self.model_dump(mode="json", exclude_defaults=True))
 
 
 class ErrorInfo(Frozen):
