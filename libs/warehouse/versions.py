@@ -1,0 +1,52 @@
+"""What is known about one version of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+import orjson
+
+PROPERTY = "oneblock"  # the transaction property that holds a version's facts
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a run says of the version that it commits."""
+
+    run: str
+    run_dir: str
+    attempt: int
+    plan_digest: str
+    inventory_digest: str
+    engine: str
+    rows: int
+    bytes: int
+
+    def properties(self) -> dict[str, str]:
+        """As Lance transaction properties, so that facts and rows are committed together."""
+        return {PROPERTY: orjson.dumps(asdict(self)).decode(), "run": self.run}
+
+    @classmethod
+    def parse(cls, properties: dict[str, str] | None) -> Commit | None:
+        """Back from transaction properties; None for a commit that isn't ours."""
+        text = (properties or {}).get(PROPERTY)
+        if text is None:
+            return None
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in orjson.loads(text).items() if k in known})
+
+
+@dataclass(frozen=True)
+class Version:
+    """A tagged, immutable state of a dataset's rows."""
+
+    number: int
+    created_at: datetime
+    lance_version: int
+    commit: Commit
+
+    @property
+    def name(self) -> str:
+        """As people write it: v1, v2, …"""
+        return f"v{self.number}"

@@ -1,0 +1,200 @@
+"""One folder (later: one bucket) with every dataset, its versions, and the files of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import pyarrow as pa
+
+from libs.common.crashpoints import crash_point
+from libs.common.errors import LeaseLost, PermanentError
+from libs.warehouse._lance import FragmentMetadata, lance
+from libs.warehouse.files import write_atomically
+from libs.warehouse.inventory import InventoryFile, InventoryWriter, read_inventory
+from libs.warehouse.reader import Reader
+from libs.warehouse.runlog import RunLog
+from libs.warehouse.versions import Commit, Version
+
+
+class Warehouse:
+    """Everything blocks: call it off the event loop."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: file:///absolute/folder. Raises PermanentError for what can't be a warehouse."""
+        parts = urlsplit(url)
+        if parts.scheme != "file" or not parts.path.startswith("/"):
+            raise PermanentError(
+                f"warehouse {url!r} is not supported; give file:///absolute/folder",
+                code="invalid_warehouse",
+                path="ONEBLOCK_WAREHOUSE",
+            )
+        self.url = url
+        self.root = Path(unquote(parts.path))
+
+    # where things are
+
+    def dataset_uri(self, dataset: str) -> str:
+        """Where the Lance dataset of `namespace/name` is."""
+        return str(self.root / f"{dataset}.lance")
+
+    def run_dir(self, dataset: str, run: str) -> str:
+        """Folder of a run's files, relative to the warehouse, as facts carry it."""
+        return f"{dataset}.runs/{run}"
+
+    def path(self, relative: str) -> Path:
+        """Local path of something in the warehouse; refuses to leave it."""
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise PermanentError(f"{relative!r} is outside the warehouse", code="path_outside_root")
+        return path
+
+    # the files of a run
+
+    def write_manifest(self, run_dir: str, manifest: Mapping[str, object]) -> None:
+        write_atomically(self.path(run_dir) / "manifest.json", orjson.dumps(manifest))
+
+    def read_manifest(self, run_dir: str) -> dict[str, object]:
+        """The manifest that a run follows; raises PermanentError `not_found`."""
+        path = self.path(run_dir) / "manifest.json"
+        if not path.is_file():
+            raise PermanentError(f"no manifest in {run_dir}", code="not_found")
+        manifest: dict[str, object] = orjson.loads(path.read_bytes())
+        return manifest
+
+    def inventory_writer(self, run_dir: str) -> InventoryWriter:
+        return InventoryWriter(self.path(run_dir) / "inventory.parquet")
+
+    def inventory(self, run_dir: str) -> Iterator[InventoryFile]:
+        return read_inventory(self.path(run_dir) / "inventory.parquet")
+
+    def log(self, run_dir: str) -> RunLog:
+        return RunLog(self.path(run_dir) / "log", run_dir.rpartition("/")[2])
+
+    # versions
+
+    def versions(self, dataset: str) -> list[Version]:
+        """All versions, newest first; none where the dataset doesn't exist yet."""
+        head = self._head(dataset)
+        return [] if head is None else [v for n in _numbers(head) if (v := _version(head, n))]
+
+    def version(self, dataset: str, number: int | None = None) -> Version | None:
+        """One version, the newest by default."""
+        head = self._head(dataset)
+        if head is None:
+            return None
+        numbers = _numbers(head)
+        wanted = number if number is not None else next(iter(numbers), None)
+        return _version(head, wanted) if wanted in numbers else None
+
+    def open(self, dataset: str, number: int | None = None) -> Reader:
+        """Opens a version (default: the newest); raises PermanentError `not_found`."""
+        version = self.version(dataset, number)
+        if version is None:
+            what = f"{dataset}@v{number}" if number else f"{dataset} has no version yet"
+            raise PermanentError(f"{what}: not found", code="not_found")
+        opened = lance.dataset(self.dataset_uri(dataset), version=version.lance_version)
+        return Reader(opened, version)
+
+    def committed(self, dataset: str, run: str) -> Version | None:
+        """The version that this run made, if it did; finishes one whose tag never came."""
+        head = self._head(dataset)
+        if head is None:
+            return None
+        commit = Commit.parse(_properties(head, head.version))
+        tagged = {tag["version"] for tag in head.tags.list().values()}
+        if commit is not None and commit.run == run and head.version not in tagged:
+            return _tag(head, commit)
+        found = (v for n in _numbers(head) if (v := _version(head, n)))
+        return next((v for v in found if v.commit.run == run), None)
+
+    def begin(self, dataset: str) -> None:
+        """Rolls back commits whose tag never came, so that they never become part of a version."""
+        head = self._head(dataset)
+        if head is None:
+            return
+        numbers = _numbers(head)
+        newest = head.tags.get_version(f"v{numbers[0]}") if numbers else None
+        if newest is not None and head.version != newest and not _restored(head, newest):
+            lance.dataset(self.dataset_uri(dataset), version=newest).restore()
+
+    def commit(
+        self,
+        dataset: str,
+        fragments: Sequence[str],
+        schema: pa.Schema,
+        commit: Commit,
+        check: Callable[[], None] = lambda: None,
+    ) -> Version:
+        """Phase two: makes the fragments the next version, whole or not at all.
+
+        `check` is called last and raises LeaseLost when another attempt took over.
+        """
+        head = self._head(dataset)
+        operation = lance.LanceOperation.Overwrite(
+            schema, [FragmentMetadata.from_json(f) for f in fragments]
+        )
+        transaction = lance.Transaction(
+            0 if head is None else head.version,
+            operation,
+            transaction_properties=commit.properties(),
+        )
+        check()
+        crash_point("before_commit")
+        done = lance.LanceDataset.commit(
+            self.dataset_uri(dataset), transaction, enable_stable_row_ids=True
+        )
+        crash_point("after_commit_before_tag")
+        check()
+        version = _tag(done, commit)
+        crash_point("after_tag")
+        return version
+
+    def _head(self, dataset: str) -> lance.LanceDataset | None:
+        uri = self.dataset_uri(dataset)
+        if not (Path(uri) / "_versions").is_dir():
+            return None
+        return lance.dataset(uri)
+
+
+def _numbers(head: lance.LanceDataset) -> list[int]:
+    names = (name[1:] for name in head.tags.list() if name.startswith("v"))
+    return sorted((int(n) for n in names if n.isdigit()), reverse=True)
+
+
+def _properties(head: lance.LanceDataset, lance_version: int) -> dict[str, str] | None:
+    transaction = head.read_transaction(lance_version)
+    return None if transaction is None else transaction.transaction_properties
+
+
+def _version(head: lance.LanceDataset, number: int) -> Version | None:
+    tag = head.tags.list()[f"v{number}"]
+    commit = Commit.parse(_properties(head, tag["version"]))
+    if commit is None:
+        return None
+    created: datetime = tag["created_at"]
+    return Version(number, created.astimezone(UTC), tag["version"], commit)
+
+
+def _tag(head: lance.LanceDataset, commit: Commit) -> Version:
+    """Tags the commit as the next version; a tag is created once, so a slow rival loses."""
+    number = next(iter(_numbers(head)), 0) + 1
+    try:
+        head.tags.create(f"v{number}", head.version)
+    except ValueError as error:
+        if "already exists" not in str(error):
+            raise
+        raise LeaseLost(commit.run) from error
+    version = _version(head, number)
+    assert version is not None  # just tagged, with our properties
+    return version
+
+
+def _restored(head: lance.LanceDataset, version: int) -> bool:
+    """Whether the head is already nothing but a restore of `version`."""
+    transaction = head.read_transaction(head.version)
+    operation = None if transaction is None else transaction.operation
+    return isinstance(operation, lance.LanceOperation.Restore) and operation.version == version
