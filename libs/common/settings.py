@@ -19,6 +19,7 @@ class CommonSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free port, told in the log
     tokens_file: Path | None = None  # hashed API tokens; needed to listen beyond loopback
+    cors_origins: str = ""  # comma-separated origins whose pages may call from a browser
     log_level: str = "info"
     log_json: bool | None = None  # None: JSON unless on a terminal
     stop_timeout: float = 25.0  # seconds that a graceful stop may take

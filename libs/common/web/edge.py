@@ -1,0 +1,171 @@
+"""The outermost layer of every app: ids, limits, origins, metrics, and no error unanswered."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common.settings import CommonSettings
+from libs.common.web import problems
+from libs.common.web.body import MAX_BODY
+from libs.common.web.tokens import Tokens
+
+HTTP_REQUESTS = Counter(
+    "oneblock_http_requests_total", "HTTP requests by outcome", ["method", "route", "status"]
+)
+HTTP_SECONDS = Histogram(
+    "oneblock_http_request_seconds", "Seconds until an HTTP answer was complete", ["route"]
+)
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+KNOWN = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+log = structlog.get_logger()
+
+
+def install(
+    app: Starlette,
+    settings: CommonSettings,
+    *,
+    max_body: int = MAX_BODY,
+    streams: tuple[str, ...] = (),
+) -> None:
+    """Everything of this package for one app; `streams` are paths with body limits of their own."""
+    problems.install(app)
+    app.state.tokens = Tokens.load(settings.tokens_file) if settings.tokens_file else None
+    origins = frozenset(o.strip() for o in settings.cors_origins.split(",") if o.strip())
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Edge, origins=origins, max_body=max_body, streams=streams)
+
+
+class Edge:
+    """Pure ASGI, so that streaming answers and uploads pass through unbuffered."""
+
+    def __init__(
+        self, app: ASGIApp, origins: frozenset[str], max_body: int, streams: tuple[str, ...]
+    ) -> None:
+        self._app = app
+        self._origins = origins
+        self._max_body = max_body
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, _request_id(scope))
+        began = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
+            try:
+                await self._answer(scope, receive, answer)
+            finally:
+                _measure(scope, answer.status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            if not self._origin_allowed(scope):
+                response = problems.problem_response(
+                    403, "origin_forbidden", "requests from this web page's origin are not allowed"
+                )
+                await response(scope, receive, answer.send)
+                return
+            await self._app(scope, self._limited(scope, receive), answer.send)
+        except ClientDisconnect:
+            await answer.fail(scope, receive, 400, "content_length", "the body ended early")
+        except Exception as error:
+            instance = f"urn:uuid:{uuid.uuid4()}"
+            log.exception("internal_error", instance=instance, path=scope["path"])
+            if answer.status:
+                raise  # half an answer is out: cutting the connection is all that's left
+            detail = "an unexpected error; quote the instance id when you report it"
+            await answer.fail(scope, receive, 500, "internal_error", detail, instance)
+            del error
+
+    def _origin_allowed(self, scope: Scope) -> bool:
+        """A web page of another origin may not make changes with the user's network position."""
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in SAFE or origin in self._origins:
+            return True
+        return origin.partition("://")[2] == headers.get("host")
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, cut off with 413 beyond the limit; HTTPException, as FastAPI passes it on."""
+        if scope["path"].startswith(self._streams):
+            return receive
+        declared = Headers(scope=scope).get("content-length", "0")
+        left = self._max_body
+        too_large = HTTPException(413, f"the body is larger than {self._max_body} bytes")
+
+        async def limited() -> Message:
+            nonlocal left
+            if declared.isdigit() and int(declared) > self._max_body:
+                raise too_large
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise too_large
+            return message
+
+        return limited
+
+
+class _Answer:
+    """The way out: adds headers, and knows whether an answer began."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+        await self._send(message)
+
+    async def fail(
+        self,
+        scope: Scope,
+        receive: Receive,
+        status: int,
+        code: str,
+        detail: str,
+        instance: str | None = None,
+    ) -> None:
+        if not self.status:
+            response = problems.problem_response(status, code, detail, instance=instance)
+            await response(scope, receive, self.send)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _measure(scope: Scope, status: int, seconds: float) -> None:
+    """Labels are bounded: the route's template and known methods only."""
+    route = str(getattr(scope.get("route"), "path", "") or "unmatched")
+    method = scope["method"] if scope["method"] in KNOWN else "OTHER"
+    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    HTTP_SECONDS.labels(route).observe(seconds)
+    level = log.info if method not in SAFE or status >= 500 else log.debug
+    level("http_request", method=method, route=route, status=status, seconds=round(seconds, 4))
