@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -152,6 +152,20 @@ class Warehouse:
         version = _tag(done, commit)
         crash_point("after_tag")
         return version
+
+    def sweep(self, dataset: str) -> int:
+        """Removes fragments and commits that no version uses; returns the bytes freed.
+
+        Only under the dataset's lease, and when no worker of an earlier attempt still writes.
+        """
+        head = self._head(dataset)
+        if head is None:
+            return 0
+        stats = head.cleanup_old_versions(
+            older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
+        )
+        freed: int = stats.bytes_removed
+        return freed
 
     def _head(self, dataset: str) -> lance.LanceDataset | None:
         uri = self.dataset_uri(dataset)

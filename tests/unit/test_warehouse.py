@@ -143,6 +143,16 @@ def test_a_commit_without_its_tag_is_rolled_back_by_the_next_run(warehouse: Ware
     assert warehouse.committed(DATASET, "run-2") is None
 
 
+def test_a_sweep_removes_what_no_version_uses_and_nothing_else(warehouse: Warehouse) -> None:
+    make_version(warehouse, "run-1", (0, 5))
+    write_fragments(warehouse.dataset_uri(DATASET), rows(0, 1000), SCHEMA)  # of a killed attempt
+    make_version(warehouse, "run-2", (0, 7))
+    assert warehouse.sweep(DATASET) > 0
+    assert warehouse.sweep(DATASET) == 0
+    assert [v.commit.run for v in warehouse.versions(DATASET)] == ["run-2", "run-1"]
+    assert [warehouse.open(DATASET, n).page(4, 1)["n"].to_pylist() for n in (1, 2)] == [[4], [4]]
+
+
 def test_an_attempt_that_lost_its_lease_commits_nothing(warehouse: Warehouse) -> None:
     make_version(warehouse, "run-1", (0, 5))
 
