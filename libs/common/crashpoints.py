@@ -1,10 +1,15 @@
-"""Named places where a test can kill the process: `CRASHPOINT=name:k` at the k-th pass."""
+"""Named places where a test can kill the process.
+
+`CRASHPOINT=name:k` kills at the k-th pass; with `CRASHPOINT_MARK=path` only once ever, so that the
+restarted process gets through: the file at `path` says that it happened.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 _passes: Counter[str] = Counter()
 
@@ -16,5 +21,16 @@ def crash_point(name: str) -> None:
         return
     wanted, _, count = asked.partition(":")
     _passes[name] += 1
-    if wanted == name and _passes[name] == int(count or 1):
+    if wanted == name and _passes[name] == int(count or 1) and _first_time(name):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _first_time(name: str) -> bool:
+    mark = os.environ.get("CRASHPOINT_MARK")
+    if mark is None:
+        return True
+    try:
+        Path(mark).open("x").close()
+    except FileExistsError:
+        return False
+    return True
