@@ -21,11 +21,11 @@ def crash_point(name: str) -> None:
         return
     wanted, _, count = asked.partition(":")
     _passes[name] += 1
-    if wanted == name and _passes[name] == int(count or 1) and _first_time(name):
+    if wanted == name and _passes[name] == int(count or 1) and _first_time():
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _first_time(name: str) -> bool:
+def _first_time() -> bool:
     mark = os.environ.get("CRASHPOINT_MARK")
     if mark is None:
         return True
