@@ -7,7 +7,6 @@ import time
 import uuid
 
 import structlog
-from prometheus_client import Counter, Histogram
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -15,17 +14,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.common import trace
+from libs.common.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from libs.common.settings import CommonSettings
 from libs.common.web import problems
 from libs.common.web.body import MAX_BODY
 from libs.common.web.tokens import Tokens
 
-HTTP_REQUESTS = Counter(
-    "oneblock_http_requests_total", "HTTP requests by outcome", ["method", "route", "status"]
-)
-HTTP_SECONDS = Histogram(
-    "oneblock_http_request_seconds", "Seconds until an HTTP answer was complete", ["route"]
-)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 KNOWN = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -71,7 +66,11 @@ class Edge:
             return
         answer = _Answer(send, _request_id(scope))
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
+        parent = Headers(scope=scope).get("traceparent")
+        with (
+            trace.bind(parent),
+            structlog.contextvars.bound_contextvars(request_id=answer.request_id),
+        ):
             try:
                 await self._answer(scope, receive, answer)
             finally:
