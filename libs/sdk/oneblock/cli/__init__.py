@@ -1,0 +1,5 @@
+"""The command line, `oneblock`."""
+
+from oneblock.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,113 @@
+"""A manifest as the client sees it: loaded from YAML or JSON, and the local files it names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from glob import has_magic
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oneblock.errors import InvalidFile
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A manifest and the folder that its relative paths refer to."""
+
+    manifest: Manifest
+    base: Path
+
+    def plain(self) -> dict[str, Any]:
+        """The manifest in JSON values alone; YAML's dates become text."""
+        found: dict[str, Any] = json.loads(json.dumps(self.manifest, default=str))
+        return found
+
+    def with_sources(self, replaced: Mapping[str, list[str]]) -> dict[str, Any]:
+        """`plain` with each of those source URLs replaced by what it was uploaded to."""
+        urls = [new for url in _urls(self.manifest) for new in replaced.get(url, [url])]
+        found = self.plain()
+        found["spec"]["source"]["url"] = urls if len(urls) > 1 else urls[0]
+        return found
+
+
+def load(source: Manifest | str | os.PathLike[str]) -> Document:
+    """A mapping as it is; a path or the text of a manifest parsed. Raises InvalidFile."""
+    if isinstance(source, Mapping):
+        return Document(source, Path.cwd())
+    if isinstance(source, str) and "\n" in source:
+        return Document(_parse(source, "the manifest"), Path.cwd())
+    path = Path(source)
+    return Document(_parse(read_text(path), str(path)), path.absolute().parent)
+
+
+def read_text(path: Path) -> str:
+    """The file's text. Raises InvalidFile."""
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InvalidFile(
+            f"{path}: {error.strerror or error}", hint="give the path of a manifest with -f"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"{path}: not UTF-8 text ({error.reason})") from error
+
+
+def relative_sources(document: Document) -> dict[str, list[Path]]:
+    """Each source URL that is a path on this machine, and the files it stands for."""
+    return {
+        url: _files(url, document.base)
+        for url in _urls(document.manifest)
+        if "://" not in url and not url.startswith("/")
+    }
+
+
+def readable(path: Path) -> Path:
+    """The path of a regular file. Raises InvalidFile."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise InvalidFile(
+            f"{path}: {what}", hint="give the paths of files: `oneblock upload FILE…`"
+        )
+    return path
+
+
+def _urls(manifest: Manifest) -> list[str]:
+    spec = manifest.get("spec")
+    source = spec.get("source") if isinstance(spec, Mapping) else None
+    url = source.get("url") if isinstance(source, Mapping) else None
+    return [u for u in (url if isinstance(url, list) else [url]) if isinstance(u, str)]
+
+
+def _files(url: str, base: Path) -> list[Path]:
+    path = base / url
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    else:
+        found = list(base.glob(url)) if has_magic(url) else [path]
+    files = sorted(p for p in found if p.is_file())
+    if not files:
+        raise InvalidFile(
+            f"spec.source.url: {url}: no such file below {base}",
+            hint="a path without a scheme is taken from the manifest's folder and uploaded",
+        )
+    return files
+
+
+def _parse(text: str, where: str) -> Manifest:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise InvalidFile(f"{where}{at}: not YAML: {reason}") from error
+    if not isinstance(value, Mapping):
+        raise InvalidFile(f"{where}: a manifest is a mapping with apiVersion, kind and spec")
+    return value

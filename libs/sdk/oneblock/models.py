@@ -1,0 +1,183 @@
+"""What the services answer, as plain typed values that ignore what a newer release adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+Json = Mapping[str, Any]  # a JSON object as it came
+
+GOOD = frozenset({"succeeded", "skipped"})
+TERMINAL = GOOD | {"coalesced", "duplicate", "failed", "cancelled"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A JSON object; `raw` keeps everything, the fields what is always there."""
+
+    raw: Json = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, data: Json) -> Self:
+        known = {f.name for f in fields(cls)} - {"raw"}
+        return cls(raw=data, **{k: v for k, v in data.items() if k in known and v is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload(Answer):
+    """A file that ingest keeps; `url` goes into a manifest."""
+
+    url: str = ""
+    size: int = 0  # bytes
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Answer):
+    """How far one stage of a run is."""
+
+    name: str = ""
+    state: str = ""
+    attempt: int = 0
+    rows: int = 0
+    bytes: int = 0
+    files: int = 0
+    done: int = 0  # units of work finished …
+    total: int = 0  # … of so many
+    started_at: str = ""
+    finished_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Answer):
+    """One attempt to bring a dataset up to its spec and sources."""
+
+    id: str = ""
+    dataset: str = ""
+    generation: int = 0
+    cause: str = ""
+    state: str = ""
+    version: int | None = None
+    into: str | None = None  # the run that did this one's work
+    stages: tuple[Stage, ...] = ()
+    error: Json | None = None
+    created_at: str = ""
+    finished_at: str = ""
+
+    @classmethod
+    def parse(cls, data: Json) -> Self:
+        stages = tuple(Stage.parse(s) for s in data.get("stages") or ())
+        return super().parse({**data, "stages": stages})
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def good(self) -> bool:
+        return self.state in GOOD
+
+    @property
+    def error_code(self) -> str:
+        return str((self.error or {}).get("code") or "")
+
+    @property
+    def error_detail(self) -> str:
+        found = self.error or {}
+        where = f"{found['path']}: " if found.get("path") else ""
+        return where + str(found.get("detail") or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted(Answer):
+    """A request that was taken down durably; `run` says what becomes of it."""
+
+    run: str = ""
+    dataset: str = ""
+    duplicate: bool = False
+
+    @classmethod
+    def parse(cls, data: Json) -> Self:
+        run = data.get("run") or data.get("run_id") or data.get("id")
+        name = run.get("id") if isinstance(run, Mapping) else run
+        return super().parse({**data, "run": name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Answer):
+    """`namespace/name` and what is known of it."""
+
+    dataset: str = ""
+    namespace: str = ""
+    name: str = ""
+    generation: int = 0
+    version: int | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    state: str = ""
+    updated_at: str = ""
+
+    @property
+    def full_name(self) -> str:
+        return self.dataset or f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version(Answer):
+    """An immutable state of a dataset's rows."""
+
+    number: int = 0
+    rows: int = 0
+    bytes: int = 0
+    run: str = ""
+    engine: str = ""
+    created_at: str = ""
+
+    @classmethod
+    def parse(cls, data: Json) -> Self:
+        return super().parse({"number": data.get("version"), **data})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Answer):
+    """One row: its values, its place in the version, its identity."""
+
+    row_idx: int = 0
+    row_key: str = ""
+    row: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Answer):
+    """Some rows of one version, in its order."""
+
+    rows: tuple[Row, ...] = ()
+    features: Sequence[Json] = ()
+    num_rows_total: int = 0
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, data: Json) -> Self:
+        return super().parse({**data, "rows": tuple(Row.parse(r) for r in data.get("rows") or ())})
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        named = [str(f["name"]) for f in self.features if "name" in f]
+        return named or list(self.rows[0].row if self.rows else ())
+
+    def values(self) -> Iterator[Json]:
+        """Each row's values by column."""
+        return (row.row for row in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine(Answer):
+    """One line of a run's log."""
+
+    time: str = ""
+    stage: str = ""
+    attempt: int = 0
+    level: str = "info"
+    event: str = ""

@@ -1,0 +1,11 @@
+"""How a long transfer tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]  # bytes sent, bytes in all
+
+
+def silent(_sent: int, _size: int) -> None:
+    """Tells nobody."""
