@@ -1,0 +1,1 @@
+"""The catalog's database: SQLite on one machine, Postgres for many."""

@@ -1,0 +1,139 @@
+"""The connection to the database: transactions to read and to write, with errors of our own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from libs.common.errors import TransientError
+from services.catalog.store.address import database_url, prepare_file
+
+BUSY = 5.0  # seconds that a connection waits for a lock before it gives up
+WRITE = "oneblock_write"  # execution option of a connection that is going to write
+
+
+class _Cursor(Protocol):
+    def execute(self, sql: str) -> object: ...
+    def close(self) -> object: ...
+
+
+class _Driver(Protocol):
+    isolation_level: str | None
+
+    def cursor(self) -> _Cursor: ...
+
+
+class Database:
+    """One pool of connections. Every error of the driver comes out as TransientError."""
+
+    def __init__(self, url: str) -> None:
+        self.url = database_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(self.url) if self.sqlite else _postgres(self.url)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one state."""
+        with translated():
+            async with self.engine.connect() as connection, connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end, or not at all."""
+        with translated():
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**{WRITE: True})
+                async with connection.begin():
+                    yield connection
+
+    async def ping(self) -> None:
+        """Raises TransientError when the database doesn't answer."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors as TransientError; a message that can't be kept ends as a dead letter."""
+    try:
+        yield
+    except IntegrityError:
+        raise  # two writers met; `record` takes the rows again
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        raise TransientError(f"the database: {_reason(error)}", code=_code(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0][:300]
+
+
+def _code(error: Exception) -> str:
+    full = ("disk is full", "No space left", "could not extend file")
+    if any(said in str(error) for said in full):
+        return "storage_full"
+    known = isinstance(error, OperationalError | InterfaceError | PoolTimeout | OSError)
+    return "database_unavailable" if known else "database_error"
+
+
+def _postgres(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=BUSY,
+        pool_pre_ping=True,  # a restarted server is noticed here, not in a request
+        connect_args={
+            "timeout": BUSY,
+            "command_timeout": 30,
+            "server_settings": {
+                "application_name": "oneblock-catalog",
+                "lock_timeout": f"{int(BUSY * 1000)}",
+                "jit": "off",
+            },
+        },
+    )
+
+
+def _sqlite(url: URL) -> AsyncEngine:
+    prepare_file(url)
+    engine = create_async_engine(
+        url, pool_size=4, max_overflow=4, pool_timeout=BUSY, connect_args={"timeout": BUSY}
+    )
+    event.listen(engine.sync_engine, "connect", _configure)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _configure(driver: _Driver, _record: object) -> None:
+    """WAL, so that readers never wait for the writer.
+
+    synchronous=FULL, because a fact is acknowledged after its commit: with NORMAL a power loss
+    takes the last commits away, and nobody would deliver those facts again.
+    """
+    driver.isolation_level = None  # we say BEGIN ourselves, see _begin
+    cursor = driver.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={int(BUSY * 1000)}",
+        "journal_size_limit=67108864",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes the lock at once: waiting for it later fails without waiting (SQLITE_BUSY)."""
+    writes = connection.get_execution_options().get(WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
