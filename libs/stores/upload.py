@@ -1,0 +1,84 @@
+"""upload://<sha256>/<filename>: what was sent to ingest over HTTP, kept by its content.
+
+The bytes lie at `<uploads>/<first two>/<sha256>`; the name is only told, never a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote
+
+from libs.common.errors import PermanentError
+from libs.stores import Access, SourceInfo
+from libs.stores._globs import accepts
+from libs.stores._paths import to_uri
+from libs.stores.file import open_file
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def upload_url(sha256: str, name: str) -> str:
+    """The URL by which a manifest names an upload."""
+    return f"upload://{sha256}/{quote(name, safe='')}"
+
+
+def upload_path(uploads: Path, sha256: str) -> Path:
+    """Where the bytes with this checksum lie."""
+    return uploads / sha256[:2] / sha256
+
+
+class UploadStore:
+    """Finds uploads again."""
+
+    def __init__(self, access: Access) -> None:
+        self._uploads = access.uploads
+
+    def check(self, url: str) -> None:
+        self.stat(url)
+
+    def list(self, url: str, filter: str | None) -> Iterator[SourceInfo]:
+        found = self.stat(url)
+        if not accepts(found.path, filter):
+            raise PermanentError(
+                f"{url}: the name {found.path!r} doesn't match the filter {filter!r}",
+                code="no_matching_files",
+            )
+        yield found
+
+    def stat(self, url: str) -> SourceInfo:
+        sha256, name = _parse(url)
+        path = upload_path(self._uploads, sha256) if self._uploads else None
+        if path is None or not path.is_file():
+            raise PermanentError(
+                f"{url}: no such upload; send the file with PUT /v1/uploads/{quote(name)} first",
+                code="source_not_found",
+            )
+        found = path.stat()
+        return SourceInfo(
+            uri=to_uri(path.resolve()),
+            path=name,
+            size=found.st_size,
+            etag=sha256,
+            mtime=found.st_mtime,
+            sha256=sha256,
+        )
+
+    def open(self, url: str) -> BinaryIO:
+        return open_file(self.stat(url).uri)
+
+
+def _parse(url: str) -> tuple[str, str]:
+    sha256, _, name = url.partition("://")[2].partition("/")
+    name = unquote(name)
+    if not SHA256.fullmatch(sha256) or not name or "/" in name or "\0" in name:
+        raise PermanentError(
+            f"{url!r}: write upload://<sha256>/<filename>, as the upload answered",
+            code="invalid_url",
+        )
+    return sha256, name
+
+
+PLUGIN = UploadStore
