@@ -46,15 +46,21 @@ def mapping(value: object) -> dict[str, object]:
     return dict(value)
 
 
-def _refuse(detail: str, line: int | None = None, code: str = "invalid_yaml") -> NoReturn:
+def too_large(size: int) -> ManifestError:
+    """The error for a manifest of `size` bytes."""
+    detail = f"the manifest has {size} bytes; at most {MAX_BYTES} are allowed"
+    return ManifestError([Problem("too_large", detail)])
+
+
+def _refuse(detail: str, line: int | None = None) -> NoReturn:
     where = "" if line is None else f"line {line}: "
-    raise ManifestError([Problem(code, where + detail)])
+    raise ManifestError([Problem("invalid_yaml", where + detail)])
 
 
 def _decode(text: str | bytes) -> str:
     size = len(text)
     if size > MAX_BYTES:
-        _refuse(f"the manifest has {size} bytes; at most {MAX_BYTES} are allowed", code="too_large")
+        raise too_large(size)
     if isinstance(text, str):
         return text.removeprefix("\ufeff")
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from libs.common.errors import Problem
 
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
+_PLAIN = re.compile(r"[\w/-]{1,80}")
 SMALLEST, LARGEST = -(2**63), 2**64 - 1
 
 
@@ -16,6 +18,8 @@ def join(path: str, key: str | int) -> str:
     """`spec` + `source` → `spec.source`; `spec.transform` + 1 → `spec.transform[1]`."""
     if isinstance(key, int):
         return f"{path}[{key}]"
+    if not _PLAIN.fullmatch(key):
+        return f'{path}["{key[:80]}"]'
     return f"{path}.{key}" if path else key
 
 
