@@ -1,0 +1,1 @@
+"""sink: brings versions to their destinations."""
