@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from difflib import get_close_matches
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from libs.common.errors import PermanentError, Problem
 from libs.common.registry import Registry
 
 Open = Callable[[str], BinaryIO]  # a URI → a seekable binary file; the caller closes it
@@ -16,7 +19,7 @@ Open = Callable[[str], BinaryIO]  # a URI → a seekable binary file; the caller
 ROW, HASH, SOURCE = "_row", "_hash", "_source"
 SYSTEM_FIELDS = (
     pa.field(ROW, pa.binary(16), nullable=False),  # xxh3-128 identity of the row
-    pa.field(HASH, pa.binary(8), nullable=False),  # xxh3-64 of the row's source content
+    pa.field(HASH, pa.binary(8), nullable=False),  # start of the xxh3-128 of its source content
     pa.field(SOURCE, pa.int64(), nullable=False),  # libs.common.ids.source_id of its file
 )
 
@@ -89,6 +92,12 @@ class Format(Protocol):
     ) -> pa.Schema:
         """Narrowest types that hold the split's values; `limit` bytes from its start, or all."""
 
+    def join(self, schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
+        """The narrowest schema that holds everything: `(path, what infer gave)`, in split order.
+
+        Columns in order of first appearance. Raises PermanentError `schema_mismatch`.
+        """
+
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
         """Batches with exactly `how.schema`'s columns, then the three SYSTEM_FIELDS.
 
@@ -108,7 +117,25 @@ def user_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([f for f in schema if f.name not in (ROW, HASH, SOURCE)], schema.metadata)
 
 
-__all__: list[Any] = [
-    "FORMATS", "HASH", "ROW", "SOURCE", "SYSTEM_FIELDS", "Format", "Open", "ReadOptions",
-    "SourceFile", "Split", "TypeConflict", "Writer", "user_schema", "Iterable",
-]
+def parse_options(model: type[BaseModel], values: Mapping[str, object], path: str) -> BaseModel:
+    """`values` checked by a format's Options; raises PermanentError `invalid_option`, all at once.
+
+    `path` is where they stand in the manifest, such as `spec.source.options`.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as invalid:
+        problems = tuple(_problem(model, error, path) for error in invalid.errors())
+    text = "; ".join(str(problem) for problem in problems)
+    raise PermanentError(text, code="invalid_option", path=path, problems=problems)
+
+
+def _problem(model: type[BaseModel], error: ErrorDetails, path: str) -> Problem:
+    where = ".".join((path, *map(str, error["loc"])))
+    if error["type"] != "extra_forbidden":
+        return Problem("invalid_option", error["msg"], where)
+    name = str(error["loc"][-1])
+    near = get_close_matches(name, model.model_fields, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    known = ", ".join(sorted(model.model_fields)) or "none"
+    return Problem("unknown_field", f"unknown option {name!r}{hint}; known: {known}", where)
