@@ -21,6 +21,7 @@ from pydantic import (
 
 from libs.common.manifest import names, urls
 from libs.common.manifest.entrypoint import check as one_of_the_forms
+from libs.common.manifest.operations import normalised
 from libs.common.manifest.schema import OneOrMore, steps_schema
 
 SourceType = Literal["csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
@@ -213,7 +214,9 @@ class Spec(Part):
     rayClusterConfig: RayClusterConfig | None = None
     """A Ray cluster of one's own; absent: the platform's."""
     transform: Annotated[
-        list[dict[str, JsonValue]], Field(max_length=100), WithJsonSchema(steps_schema())
+        list[Annotated[dict[str, JsonValue], AfterValidator(normalised)]],
+        Field(max_length=100),
+        WithJsonSchema(steps_schema()),
     ] = []
     """Built-in operations in order, one `{name: arguments}` each."""
     trigger: Trigger | None = None

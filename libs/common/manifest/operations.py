@@ -5,10 +5,11 @@ What an operation does with them is transform's business; here is only what may 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -25,21 +26,20 @@ from pydantic_core import PydanticCustomError
 
 from libs.common.errors import Problem
 from libs.common.manifest.values import join
-from libs.common.manifest.words import described, problem_of
+from libs.common.manifest.words import described, problem_of, unknown
 
 SYSTEM_COLUMNS = ("_row", "_hash", "_source")
-CastType = Literal[
-    "bool",
-    "int8", "int16", "int32", "int64",
-    "uint8", "uint16", "uint32", "uint64",
-    "float32", "float64",
-    "string", "binary", "date", "timestamp",
-]  # fmt: skip
-SYNONYMS: dict[str, CastType] = {
-    "boolean": "bool", "int": "int64", "integer": "int64", "long": "int64", "short": "int16",
-    "float": "float64", "double": "float64", "str": "string", "text": "string", "utf8": "string",
-    "bytes": "binary", "date32": "date", "datetime": "timestamp",
+CAST_TYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float32", "float64", "string", "binary", "date", "time", "timestamp", "timestamptz",
+)  # fmt: skip
+SYNONYMS = {
+    "boolean": "bool", "tinyint": "int8", "smallint": "int16", "int": "int64", "integer": "int64",
+    "bigint": "int64", "long": "int64", "real": "float32", "float": "float64",
+    "double": "float64", "str": "string", "text": "string", "varchar": "string",
+    "bytes": "binary", "datetime": "timestamp",
 }  # fmt: skip
+_DECIMAL = re.compile(r"(?:decimal|numeric)\(\s*(\d{1,2})\s*(?:,\s*(\d{1,2})\s*)?\)")
 
 
 def _column(name: str) -> str:
@@ -72,20 +72,37 @@ def _condition(text: str) -> str:
     return text
 
 
-def _columns_of(value: object) -> object:
-    """`dedupe: all` (or nothing) compares whole rows; one name is a list of one."""
-    if value is None or value == "all":
-        return []
+def _listed(value: object) -> object:
+    """One column's name is a list of one."""
     return [value] if isinstance(value, str) else value
 
 
-def _exact(value: object) -> object:
-    """A type by its name in the contract; `int` and `double` are understood too."""
-    return SYNONYMS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+def _listed_or_all(value: object) -> object:
+    """`dedupe: all`, or nothing, compares whole rows."""
+    return [] if value is None or value == "all" else _listed(value)
+
+
+def _type(name: str) -> str:
+    """A type by its name in the contract, which knows `int` and `double` under other names."""
+    lower = name.strip().lower()
+    if (exact := SYNONYMS.get(lower, lower)) in CAST_TYPES:
+        return exact
+    decimal = _DECIMAL.fullmatch(lower)
+    if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2] or 0) <= int(decimal[1]):
+        return f"decimal({int(decimal[1])},{int(decimal[2] or 0)})"
+    detail = unknown(name, [*CAST_TYPES, "decimal(p,s)"])
+    raise PydanticCustomError("invalid_value", "{detail}", {"detail": detail})
 
 
 Column = Annotated[str, AfterValidator(_column)]
 Columns = Annotated[list[Column], AfterValidator(_distinct), Field(max_length=10_000)]
+Type = Annotated[
+    str,
+    AfterValidator(_type),
+    WithJsonSchema(
+        {"anyOf": [{"enum": [*CAST_TYPES, *SYNONYMS]}, {"pattern": "^(decimal|numeric)"}]}
+    ),
+]
 _STRICT = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
 
 
@@ -95,7 +112,7 @@ class Filter(RootModel[Annotated[str, AfterValidator(_condition), Field(max_leng
     model_config = _STRICT
 
 
-class Select(RootModel[Annotated[Columns, Field(min_length=1)]]):
+class Select(RootModel[Annotated[Columns, Field(min_length=1), BeforeValidator(_listed)]]):
     """Keep these columns, in this order."""
 
     model_config = _STRICT
@@ -111,17 +128,13 @@ class Rename(
     model_config = _STRICT
 
 
-class Cast(
-    RootModel[
-        Annotated[dict[Column, Annotated[CastType, BeforeValidator(_exact)]], Field(min_length=1)]
-    ]
-):
+class Cast(RootModel[Annotated[dict[Column, Type], Field(min_length=1)]]):
     """New types of columns: {column: type}; a value that doesn't fit fails the run."""
 
     model_config = _STRICT
 
 
-class Dedupe(RootModel[Annotated[Columns, BeforeValidator(_columns_of)]]):
+class Dedupe(RootModel[Annotated[Columns, BeforeValidator(_listed_or_all)]]):
     """Keep the first row of those that are equal in these columns ([] or all: in every column)."""
 
     model_config = _STRICT
@@ -179,10 +192,18 @@ def problems(step: object, path: str) -> Iterator[Problem]:
             yield problem_of(found, join(path, name), arguments)
 
 
+def normalised(step: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The step with its arguments in one spelling; one that isn't valid stays as it is."""
+    try:
+        return {
+            name: OPERATIONS[name].model_validate(arguments).model_dump(mode="json")
+            for name, arguments in step.items()
+        }
+    except (KeyError, ValidationError):
+        return step
+
+
 def _unknown(name: str) -> str:
     near = get_close_matches(name[:80], OPERATIONS, n=2)
     hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
     return f"unknown operation {name[:80]!r}{hint}; known: {', '.join(OPERATIONS)}"
-
-
-CAST_TYPES: tuple[str, ...] = get_args(CastType)

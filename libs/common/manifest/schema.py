@@ -40,6 +40,6 @@ def steps_schema() -> JsonSchemaValue:
 
 def _arguments(name: str) -> JsonSchemaValue:
     schema = TypeAdapter(OPERATIONS[name]).json_schema()
-    if name == "dedupe":
-        schema = {"anyOf": [{"type": "string"}, schema, {"type": "null"}]}
+    if name in ("select", "dedupe"):  # one column without a list; `dedupe: all`
+        schema = {"anyOf": [{"type": "string"}, schema]}
     return schema

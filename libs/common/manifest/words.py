@@ -42,7 +42,7 @@ def problem_of(found: ErrorDetails, root: str, value: object) -> Problem:
     if kind == "missing":
         return Problem("missing_field", "missing", path)
     if kind == "literal_error":
-        return Problem("invalid_value", unknown(found["input"], str(context["expected"])), path)
+        return Problem("invalid_value", unknown(found["input"], _expected(context)), path)
     if kind in _WANTED:
         said = f"must be {_WANTED[kind]}, not {described(found['input'])}"
         return Problem("invalid_value", said, path)
@@ -73,15 +73,19 @@ def path_of(loc: tuple[int | str, ...], root: str, value: object) -> str:
     return path
 
 
-def unknown(value: object, expected: str) -> str:
+def _expected(context: Mapping[str, object]) -> list[str]:
+    """The values of a Literal, from pydantic's "'a', 'b' or 'c'"."""
+    return sorted(re.findall(r"'([^']*)'", str(context["expected"])))
+
+
+def unknown(value: object, known: list[str]) -> str:
     """`unknown 'xls'; known: csv, image, …`, with the nearest name."""
-    known = re.findall(r"'([^']*)'", expected)
     if not isinstance(value, str):
         return f"must be one of {', '.join(known)}; not {described(value)}"
     by_lower = {name.lower(): name for name in known}
     near = get_close_matches(value[:80].lower(), by_lower, n=1)
     hint = f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
-    return f"unknown {value[:60]!r}{hint}; known: {', '.join(sorted(known))}"
+    return f"unknown {value[:60]!r}{hint}; known: {', '.join(known)}"
 
 
 def described(value: object) -> str:
