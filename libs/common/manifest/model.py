@@ -22,7 +22,7 @@ from pydantic import (
 from libs.common.manifest import names, urls
 from libs.common.manifest.entrypoint import check as one_of_the_forms
 from libs.common.manifest.operations import normalised
-from libs.common.manifest.schema import OneOrMore, steps_schema
+from libs.common.manifest.schema import OneOrMore, OrName, steps_schema
 
 SourceType = Literal["csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
 DestinationFormat = Literal["csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
@@ -207,7 +207,7 @@ class Spec(Part):
     """Where versions are brought to: one, a list, or none (the warehouse alone keeps them)."""
     entrypoint: Annotated[Text, AfterValidator(one_of_the_forms)] | None = None
     """Code: file.py:function, package.module:function, or `python script.py arguments…`."""
-    image: Annotated[Image | None, BeforeValidator(image_by_name)] = None
+    image: Annotated[Image | None, BeforeValidator(image_by_name), OrName()] = None
     """Container image that the entrypoint runs in."""
     rayJobConfig: RayJobConfig | None = None
     """How the entrypoint is applied."""

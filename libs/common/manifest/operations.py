@@ -95,7 +95,7 @@ def _type(name: str) -> str:
 
 
 Column = Annotated[str, AfterValidator(_column)]
-Columns = Annotated[list[Column], AfterValidator(_distinct), Field(max_length=10_000)]
+Columns = Annotated[list[Column], Field(max_length=10_000), AfterValidator(_distinct)]
 Type = Annotated[
     str,
     AfterValidator(_type),
@@ -106,13 +106,22 @@ Type = Annotated[
 _STRICT = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class Filter(RootModel[Annotated[str, AfterValidator(_condition), Field(max_length=10_000)]]):
+class Filter(RootModel[Annotated[str, Field(max_length=10_000), AfterValidator(_condition)]]):
     """Keep the rows for which this SQL condition over the columns is true."""
 
     model_config = _STRICT
 
 
-class Select(RootModel[Annotated[Columns, Field(min_length=1), BeforeValidator(_listed)]]):
+class Select(
+    RootModel[
+        Annotated[
+            list[Column],
+            Field(min_length=1, max_length=10_000),
+            AfterValidator(_distinct),
+            BeforeValidator(_listed),
+        ]
+    ]
+):
     """Keep these columns, in this order."""
 
     model_config = _STRICT
@@ -120,7 +129,7 @@ class Select(RootModel[Annotated[Columns, Field(min_length=1), BeforeValidator(_
 
 class Rename(
     RootModel[
-        Annotated[dict[Column, Column], AfterValidator(_distinct_values), Field(min_length=1)]
+        Annotated[dict[Column, Column], Field(min_length=1), AfterValidator(_distinct_values)]
     ]
 ):
     """New names of columns: {old: new}."""

@@ -22,6 +22,16 @@ class OneOrMore:
         return {"anyOf": [many["items"], many]}
 
 
+@dataclass(frozen=True)
+class OrName:
+    """Marks a mapping that may be written as its name alone."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, *handler(core)["anyOf"]]}
+
+
 def steps_schema() -> JsonSchemaValue:
     """A list of mappings with one operation each."""
     properties = {name: _arguments(name) for name in OPERATIONS}
@@ -40,6 +50,8 @@ def steps_schema() -> JsonSchemaValue:
 
 def _arguments(name: str) -> JsonSchemaValue:
     schema = TypeAdapter(OPERATIONS[name]).json_schema()
-    if name in ("select", "dedupe"):  # one column without a list; `dedupe: all`
-        schema = {"anyOf": [{"type": "string"}, schema]}
+    if name in ("select", "dedupe"):  # one column without a list; `dedupe: all`, or nothing
+        short = {"type": "string" if name == "select" else ["string", "null"]}
+        said = {"description": schema.pop("description")}
+        schema = said | {"anyOf": [short, schema]}
     return schema
