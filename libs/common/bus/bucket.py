@@ -1,0 +1,107 @@
+"""A key-value bucket with compare-and-set: the driver's, with server times and our errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
+from nats.js.kv import KV_OP, KeyValue
+
+from libs.common.bus.faults import TIMEOUT, translated
+
+NO_MESSAGE = 10037  # JSNoMessageFoundErr: the key is absent, as opposed to the bucket
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value, the revision that a change of it must name, and when the server stored it."""
+
+    value: bytes
+    revision: int
+    written: datetime
+
+
+class Bucket:
+    """Reads go to the stream's leader: a replica may lag behind, and fencing can't live with it."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.name = name
+        self._client = client
+        self._js = client.jetstream(timeout=TIMEOUT)
+        self._stream = f"KV_{name}"
+        self._keys = f"$KV.{name}."
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest value; None where there is none or it was deleted."""
+        entry, deleted = await self._newest(key)
+        return None if deleted else entry
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write where nothing is; returns the revision. Raises Conflict."""
+        entry, deleted = await self._newest(key)
+        return await self.update(key, value, entry.revision if entry and deleted else 0)
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Write if `revision` is still the newest; returns the new one. Raises Conflict."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        with translated(f"writing {self.name}/{key}"):
+            ack = await self._js.publish(self._keys + key, value, headers=headers)
+        return ack.seq
+
+    async def clock(self) -> datetime:
+        """The server's time: the one clock that leases go by."""
+        with translated(f"asking for the time of {self.name}"):
+            reply = await self._client.request(
+                f"$JS.API.STREAM.INFO.{self._stream}", b"", timeout=TIMEOUT
+            )
+            return _time(str(orjson.loads(reply.data)["ts"]))
+
+    async def entries(self, pattern: str) -> list[tuple[str, Entry]]:
+        """Every live key that matches `pattern` (NATS wildcards), with its value, by key."""
+        found: list[tuple[str, Entry]] = []
+        async with self.watch(pattern, deletes=False) as watcher:
+            with translated(f"listing {self.name}/{pattern}"):
+                while item := await watcher.updates(timeout=TIMEOUT):
+                    entry = Entry(item.value or b"", item.revision or 0, _aware(item.created))
+                    found.append((item.key, entry))
+        return sorted(found, key=lambda pair: pair[0])
+
+    @asynccontextmanager
+    async def watch(self, key: str, *, deletes: bool = True) -> AsyncIterator[KeyValue.KeyWatcher]:
+        """Updates of `key`: what is there now, then None, then each change."""
+        with translated(f"watching {self.name}/{key}"):
+            view = await self._js.key_value(self.name)
+            watcher = await view.watch(key, ignore_deletes=not deletes)
+        try:
+            yield watcher
+        finally:
+            with translated(f"watching {self.name}/{key}"):
+                await watcher.stop()
+
+    async def _newest(self, key: str) -> tuple[Entry | None, bool]:
+        with translated(f"reading {self.name}/{key}"):
+            try:
+                found = await self._js.get_msg(self._stream, subject=self._keys + key, direct=False)
+            except NotFoundError as error:
+                if error.err_code != NO_MESSAGE:
+                    raise
+                return None, False
+        entry = Entry(found.data or b"", found.seq or 0, _aware(found.time))
+        return entry, bool(found.headers and KV_OP in found.headers)
+
+
+def _aware(time: datetime | None) -> datetime:
+    if time is None:
+        return datetime.fromtimestamp(0, UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339 with nanoseconds, cut to the microseconds Python knows."""
+    head, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00")

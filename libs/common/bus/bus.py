@@ -1,0 +1,310 @@
+"""The bus of one service process: facts out, messages in, runs and specs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+from faststream.nats import JStream, NatsBroker, PullSub
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from libs.common import metrics, trace
+from libs.common.bus import admin, connection, deadletters, lease
+from libs.common.bus.bucket import Bucket
+from libs.common.bus.deadletters import Original
+from libs.common.bus.faults import TIMEOUT, BusNotMigrated, too_large, translated
+from libs.common.bus.intake import Intake
+from libs.common.bus.middleware import Desk, Handler, Taken, decode
+from libs.common.bus.records import RunEnded, RunRecord
+from libs.common.bus.runs import Runs
+from libs.common.bus.specs import Specs
+from libs.common.bus.topology import (
+    DURABLES,
+    MAX_MESSAGE,
+    PROGRESS,
+    RUNS,
+    SPECS,
+    Durable,
+    stream_of,
+)
+from libs.common.bus.watchdog import Fatal, Watchdog, end_process
+from libs.common.cloudevents import CONTENT_TYPE, to_structured
+from libs.common.crashpoints import crash_point
+from libs.common.errors import OneBlockError, PermanentError, TransientError
+from libs.common.events import ErrorInfo, Fact, Progress, RunChanged, RunState
+from libs.common.settings import CommonSettings
+
+log = structlog.get_logger("oneblock.bus")
+FETCH_TIMEOUT = 2.0  # seconds; also how long a fetch lost with the broker goes unnoticed
+WATCH_EVERY = 10.0  # seconds between two looks at the consumers
+START_WITHIN = 8.0  # seconds for reaching NATS at start
+HEADROOM = 16 * 1024  # bytes of a message that headers may take
+
+ProgressHandler = Callable[[Progress], Awaitable[None]]
+
+
+class Bus:
+    """One per service process. `subscribe` and `on_progress` come before `start`."""
+
+    broker: NatsBroker
+    specs: Specs
+    runs: Runs
+
+    def __init__(
+        self,
+        settings: CommonSettings,
+        service: str,
+        instance: str | None = None,
+        *,
+        fatal: Fatal = end_process,
+        lease_ttl: float = lease.TTL,
+        hang_limit: float = 30.0,
+    ) -> None:
+        self.service = service
+        self.instance = instance or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.problem: str | None = None  # what keeps messages from coming, for readiness
+        self._settings = settings
+        self._fatal = fatal
+        self._lease_ttl = lease_ttl
+        self._ack_wait: dict[str, float] = {}
+        self._desk = Desk(self, self._ack_wait)
+        self._durables: list[str] = []
+        self._intakes: list[Intake] = []
+        self._client: Client | None = None
+        self._watchdog = Watchdog(hang_limit, fatal)
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.broker = connection.make_broker(
+            settings,
+            f"{service}/{self.instance}",
+            closed=self._closed,
+            reconnected=self._reconnected,
+            middlewares=[self._desk.middleware],
+        )
+
+    @property
+    def state(self) -> Literal["connected", "reconnecting", "closed"]:
+        """How the connection is at this moment."""
+        if self._client is None or self._client.is_closed:
+            return "closed"
+        return "connected" if self._client.is_connected else "reconnecting"
+
+    async def start(self) -> None:
+        """Connect, check that everything is as declared, begin to take messages.
+
+        Raises BusUnreachable (within 10 s), BusNotMigrated.
+        """
+        self._client = await connection.connect(self.broker, self._settings, START_WITHIN)
+        js = self._client.jetstream(timeout=TIMEOUT)
+        try:
+            if drift := await admin.differences(js):
+                raise BusNotMigrated(drift)
+            for name in self._durables:
+                self._ack_wait[name] = await admin.ack_wait(js, DURABLES[name])
+        except OneBlockError:
+            await self.stop()
+            raise
+        self.specs = Specs(Bucket(self._client, SPECS.name))
+        self.runs = Runs(Bucket(self._client, RUNS.name), self._lease_ttl)
+        await self.broker.start()
+        self._intakes = Intake.before(self.broker)
+        self._watchdog.start()
+        self._watching = asyncio.create_task(self._watch(js), name="bus-watch")
+        metrics.CONNECTED.set(1)
+        log.info("bus_started", service=self.service, durables=sorted(set(self._durables)))
+
+    async def stop(self) -> None:
+        """Take nothing new; finish or hand back what is held, within `settings.stop_timeout`."""
+        self._stopping = True
+        for intake in self._intakes:
+            await intake.close()
+        await self._desk.drain(self._settings.stop_timeout)
+        await self._settled(2.0)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await self._watchdog.stop()
+        with suppress(nats_errors.Error, TimeoutError):
+            async with asyncio.timeout(5.0):
+                await self.broker.stop()
+        metrics.CONNECTED.set(0)
+        log.info("bus_stopped", service=self.service)
+
+    def subscribe(self, durable: str, handler: Handler, *, concurrency: int = 1) -> None:
+        """Give each message of `durable` to `handler`; at most `concurrency` at once.
+
+        That many pull loops take one message at a time, so that no message waits here, unseen by
+        another process, behind one that takes long.
+        """
+        declared = DURABLES[durable]
+
+        async def handle(taken: Taken) -> None:
+            await handler(taken.fact, taken.delivery)
+
+        for _ in range(concurrency):
+            subscriber = self.broker.subscriber(
+                declared.subject,
+                durable=declared.name,
+                stream=JStream(declared.stream, declare=False),
+                pull_sub=PullSub(batch_size=1, timeout=FETCH_TIMEOUT),
+                decoder=decode,
+                no_reply=True,
+            )
+            subscriber(handle)
+        self._durables.append(durable)
+
+    async def publish(self, fact: Fact, *, id: str | None = None) -> None:
+        """Make the fact known; returns when JetStream has stored it (once, however often we ask).
+
+        Raises TransientError `bus_unavailable`, PermanentError `message_too_large`.
+        """
+        event_id = id or fact.id()
+        parent = trace.outgoing()
+        try:
+            body = to_structured(
+                fact,
+                source=f"oneblock/{self.service}",
+                time=datetime.now(UTC),
+                trace=parent,
+                id=event_id,
+            )
+        except PermanentError as error:
+            raise too_large(f"publishing {fact.TYPE}") from error
+        headers = {
+            "Nats-Msg-Id": event_id,
+            "content-type": CONTENT_TYPE,
+            "traceparent": parent,
+        }
+        await self._store(fact.TYPE, body, headers)
+        crash_point("after_publish")
+        metrics.PUBLISHED.labels(fact.TYPE).inc()
+        if isinstance(fact, RunChanged):
+            metrics.RUNS.labels(fact.state).inc()
+
+    async def progress(self, p: Progress) -> None:
+        """Tell how far it is; may be lost, never raises, costs nothing while disconnected."""
+        if self.state != "connected":
+            return
+        with suppress(nats_errors.Error, OSError, TimeoutError):
+            await self.broker.publish(p.model_dump_json().encode(), f"{PROGRESS}.{p.run}")
+
+    def on_progress(self, handler: ProgressHandler) -> None:
+        """Hear every progress there is; `handler` must not take long."""
+
+        async def parse(message: object) -> object:
+            return getattr(message, "body", b"")
+
+        async def handle(body: bytes) -> None:
+            try:
+                await handler(Progress.model_validate_json(body))
+            except Exception as error:
+                log.warning("progress_ignored", error=str(error)[:200])
+
+        subscriber = self.broker.subscriber(f"{PROGRESS}.*", decoder=parse, no_reply=True)
+        subscriber(handle)
+
+    async def fail(self, run: str, error: OneBlockError) -> RunRecord:
+        """End the run as failed and tell it; for code that runs outside any handler."""
+        reason = ErrorInfo(code=error.code, detail=error.detail, path=error.path)
+        record = await self.runs.finish(run, "failed", error=reason)
+        await self.publish(record.changed())
+        return record
+
+    async def knows(self, run: str) -> bool:
+        """World: whether the run was accepted."""
+        return await self.runs.get(run) is not None
+
+    async def end_run(
+        self, run: str, state: RunState, error: ErrorInfo | None, durable: Durable
+    ) -> None:
+        """World: end the run once, and tell the end that stands."""
+        record = await self.runs.finish(run, state, error=error, stage=durable.stage)
+        await self.publish(record.changed())
+
+    async def retell(self, ended: RunEnded) -> None:
+        """World: the process may have died after the end was written and before it was told."""
+        await self.publish(ended.record.changed())
+
+    async def bury(self, original: Original, error: Exception) -> None:
+        """World: keep what can't be handled, once."""
+        body = deadletters.letter(original, error, self.service, datetime.now(UTC))
+        headers = {
+            "Nats-Msg-Id": deadletters.message_id(original),
+            "content-type": CONTENT_TYPE,
+            "traceparent": trace.outgoing(),
+        }
+        await self._store(deadletters.subject(self.service), body, headers)
+
+    async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Publish until JetStream says it has it; the id in the headers makes that once."""
+        if len(body) > MAX_MESSAGE - HEADROOM:
+            raise too_large(f"publishing {subject}")
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                with translated(f"publishing {subject}"):
+                    await self.broker.publish(
+                        body,
+                        subject,
+                        headers=headers,
+                        stream=stream_of(subject),
+                        timeout=max(0.5, deadline - time.monotonic()),
+                    )
+                return
+            except TransientError:
+                if time.monotonic() + 0.2 > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def _settled(self, within: float) -> None:
+        deadline = time.monotonic() + within
+        while not self._desk.idle and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _watch(self, js: JetStreamContext) -> None:
+        """Notice what callbacks don't tell: a connection closed silently, a consumer removed."""
+        looked = 0.0
+        while True:
+            if self.state == "closed":
+                await self._closed()
+            metrics.CONNECTED.set(self.state == "connected")
+            if self.state == "connected" and time.monotonic() - looked > WATCH_EVERY:
+                looked = time.monotonic()
+                await self._look(js)
+            await asyncio.sleep(1.0)
+
+    async def _look(self, js: JetStreamContext) -> None:
+        problem = None
+        for name in sorted(set(self._durables)):
+            try:
+                info = await js.consumer_info(DURABLES[name].stream, name)
+            except NotFoundError:
+                problem = f"consumer {name} is gone: run `oneblock admin migrate`"
+            except (nats_errors.Error, TimeoutError, OSError) as error:
+                problem = f"NATS doesn't say how consumer {name} is: {error}"
+            else:
+                metrics.LAG.labels(name).set(info.num_pending or 0)
+                metrics.ACK_PENDING.labels(name).set(info.num_ack_pending or 0)
+        if problem and problem != self.problem:
+            log.error("bus_problem", problem=problem)
+        self.problem = problem
+
+    async def _closed(self) -> None:
+        """The driver has given up for good; a new process is the only way on."""
+        if not self._stopping:
+            self._fatal("the connection to NATS was closed for good")
+
+    async def _reconnected(self) -> None:
+        metrics.RECONNECTS.inc()
+        log.info("bus_reconnected", service=self.service)
