@@ -5,7 +5,7 @@ names them. Symlinks are followed while they stay inside the roots.
 """
 
 # Paths of any bytes, by the million: strings.
-# ruff: noqa: PTH
+# ruff: noqa: PTH112, PTH116, PTH119
 from __future__ import annotations
 
 import os

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from libs.warehouse.fragments import write_fragments
-    from libs.warehouse.inventory import InventoryFile, InventoryWriter
+    from libs.warehouse.inventory import InventoryFile, InventoryWriter, Summary
     from libs.warehouse.reader import Reader
     from libs.warehouse.rundirs import RunDirs
     from libs.warehouse.runlog import RunLog
@@ -23,6 +23,7 @@ _HOME = {
     "Reader": "reader",
     "RunDirs": "rundirs",
     "RunLog": "runlog",
+    "Summary": "inventory",
     "Version": "versions",
     "Warehouse": "warehouse",
     "write_fragments": "fragments",
@@ -35,6 +36,7 @@ __all__ = [
     "Reader",
     "RunDirs",
     "RunLog",
+    "Summary",
     "Version",
     "Warehouse",
     "write_fragments",

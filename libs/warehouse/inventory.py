@@ -50,6 +50,15 @@ class InventoryFile:
         return self.sha256 or "\0".join((str(self.size), self.etag, self.version_id))
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What a whole inventory comes to; kept in the table's metadata."""
+
+    digest: str  # of every file's uri and state, in order
+    files: int
+    bytes: int
+
+
 class InventoryWriter:
     """Context manager; the table appears at its path when it is complete, not before."""
 
@@ -87,6 +96,8 @@ class InventoryWriter:
     ) -> None:
         if kind is None:
             self._flush()
+            counted = {"digest": self.digest, "files": str(self.files), "bytes": str(self.bytes)}
+            self._writer.add_key_value_metadata(counted)
         self._writer.close()
         if kind is None:
             self._part.replace(self._path)
@@ -107,3 +118,9 @@ def read_inventory(path: Path) -> Iterator[InventoryFile]:
             for row in batch.to_pylist():
                 row.pop("source")
                 yield InventoryFile(**row)
+
+
+def read_summary(path: Path) -> Summary:
+    """Of a complete inventory, without reading its rows."""
+    found = pq.read_metadata(path).metadata or {}
+    return Summary(found[b"digest"].decode(), int(found[b"files"]), int(found[b"bytes"]))

@@ -10,7 +10,13 @@ import orjson
 
 from libs.common.errors import PermanentError
 from libs.warehouse.files import write_atomically
-from libs.warehouse.inventory import InventoryFile, InventoryWriter, read_inventory
+from libs.warehouse.inventory import (
+    InventoryFile,
+    InventoryWriter,
+    Summary,
+    read_inventory,
+    read_summary,
+)
 from libs.warehouse.runlog import RunLog
 
 
@@ -56,6 +62,9 @@ class RunDirs:
 
     def inventory(self, run_dir: str) -> Iterator[InventoryFile]:
         return read_inventory(self.path(run_dir) / "inventory.parquet")
+
+    def inventory_summary(self, run_dir: str) -> Summary:
+        return read_summary(self.path(run_dir) / "inventory.parquet")
 
     def log(self, run_dir: str) -> RunLog:
         return RunLog(self.path(run_dir) / "log", run_dir.rpartition("/")[2])

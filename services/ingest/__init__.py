@@ -1,0 +1,1 @@
+"""ingest: a request becomes a pinned list of source files."""

@@ -1,0 +1,124 @@
+"""Listing a dataset's sources into the inventory of a run, once for all.
+
+Whoever completes a run's inventory first has made it: a second attempt, whether after a crash or
+at the same time, finds it there and uses it. So the same run always hands on the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from libs.common.errors import PermanentError, TransientError
+from libs.common.manifest import DataSet
+from libs.stores import Access, SourceInfo, store_for
+from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
+
+SCRATCH = ".listing-"
+STALE = 600.0  # seconds after which a listing that somebody left behind is removed
+LOOK_EVERY = 500  # files between two looks whether to stop
+MAX_FILES = 10_000_000
+
+
+def sources(dataset: DataSet, access: Access) -> Iterator[SourceInfo]:
+    """Every file of every source URL, each once, in a stable order."""
+    source = dataset.spec.source
+    seen: set[str] = set()
+    for index, url in enumerate(source.url):
+        try:
+            for found in store_for(url, access).list(url, source.filter):
+                if found.uri not in seen:
+                    seen.add(found.uri)
+                    yield found
+        except PermanentError as error:
+            path = "spec.source.url" if len(source.url) == 1 else f"spec.source.url[{index}]"
+            raise PermanentError(error.detail, code=error.code, path=path) from error
+
+
+def check_sources(dataset: DataSet, access: Access) -> list[PermanentError]:
+    """What is wrong with the sources without listing them: form, and what is allowed."""
+    wrong: list[PermanentError] = []
+    urls = dataset.spec.source.url
+    for index, url in enumerate(urls):
+        try:
+            store_for(url, access).check(url)
+        except PermanentError as error:
+            path = "spec.source.url" if len(urls) == 1 else f"spec.source.url[{index}]"
+            wrong.append(PermanentError(error.detail, code=error.code, path=path))
+    return wrong
+
+
+def resolve(
+    dataset: DataSet,
+    access: Access,
+    warehouse: RunDirs,
+    run_dir: str,
+    stop: Callable[[], None] = lambda: None,
+) -> Summary:
+    """The run's inventory, made if it isn't there; blocks. `stop` raises to give up."""
+    folder = warehouse.path(run_dir)
+    final = folder / "inventory.parquet"
+    try:
+        if not final.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_stale(folder)
+            _make(sources(dataset, access), final, stop)
+    except OSError as error:
+        raise TransientError(
+            f"the inventory can't be written to {folder}: {error.strerror}", code="warehouse_write"
+        ) from error
+    return warehouse.inventory_summary(run_dir)
+
+
+def _make(found: Iterator[SourceInfo], final: Path, stop: Callable[[], None]) -> None:
+    scratch = final.parent / f"{SCRATCH}{secrets.token_hex(8)}"
+    try:
+        with InventoryWriter(scratch / final.name) as writer:
+            for count, info in enumerate(found):
+                if count % LOOK_EVERY == 0:
+                    stop()
+                if count >= MAX_FILES:
+                    raise PermanentError(
+                        f"more than {MAX_FILES} source files", code="too_many_files"
+                    )
+                writer.add(_entry(info))
+        _publish(scratch / final.name, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _publish(made: Path, final: Path) -> None:
+    """Into place as a whole and durably, unless another attempt was first."""
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    try:
+        final.hardlink_to(made)
+    except FileExistsError:
+        return
+    handle = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_stale(folder: Path) -> None:
+    for left in folder.glob(f"{SCRATCH}*"):
+        if time.time() - left.stat().st_mtime > STALE:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _entry(info: SourceInfo) -> InventoryFile:
+    return InventoryFile(
+        uri=info.uri,
+        path=info.path,
+        size=info.size,
+        etag=info.etag,
+        version_id=info.version_id,
+        mtime=info.mtime,
+        sha256=info.sha256,
+    )
