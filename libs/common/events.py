@@ -35,7 +35,7 @@ class Fact(Frozen):
     TYPE: ClassVar[str]
 
     def id(self) -> str:
-        """Id that depends on type and content alone; a field added later, at its default, is none."""
+        """Id that depends on type and content alone; fields at their defaults count for nothing."""
         return event_id(self.TYPE, self.model_dump(mode="json", exclude_defaults=True))
 
 
