@@ -13,7 +13,8 @@ from oneblock.errors import OneBlockError
 from deploy.local import process
 from deploy.local.child import Spec
 from deploy.local.options import Options
-from deploy.local.probes import file_ready, http_ready, nats_ready
+from deploy.local.probes import http_ready, nats_ready, port_open
+from deploy.local.ray_head import kept_token
 
 SERVICES = ("ingest", "catalog", "transform", "sink")
 FRONT = ("ingest", "catalog")  # those that people talk to; the others answer health alone
@@ -60,7 +61,7 @@ def service(options: Options, name: str) -> Spec:
         "ONEBLOCK_DATABASE_URL": f"sqlite+aiosqlite:///{options.home.catalog}",
         "ONEBLOCK_CATALOG_URL": options.url("catalog"),
         "ONEBLOCK_INGEST_URL": options.url("ingest"),
-        **ray_address(options),
+        **(ray_address(options) if name == "transform" else {}),
     }
     command = (sys.executable, "-P", "-m", f"services.{name}")
     return _spec(options, name, command, env, probe=http_ready(port), url=options.url(name))
@@ -68,19 +69,21 @@ def service(options: Options, name: str) -> Spec:
 
 def ray(options: Options) -> Spec:
     """A Ray head with its client server; at lower priority, so that the services answer first."""
-    ready = options.home.ray / "ready"
-    ready.unlink(missing_ok=True)
-    env = {"ONEBLOCK_READY_FILE": str(ready), **ray_address(options)}
     command = (sys.executable, "-P", "-m", "deploy.local.ray_head")
-    url = f"ray://127.0.0.1:{options.ports['ray']}"
-    return _spec(options, "ray", command, env, probe=file_ready(ready), url=url, niceness=5)
+    port = options.ports["ray"]
+    env = {**ray_address(options), "ONEBLOCK_RAY_TOKEN_FILE": str(options.home.ray / "token")}
+    url = f"ray://127.0.0.1:{port}"
+    return _spec(options, "ray", command, env, probe=port_open(port), url=url, niceness=5)
 
 
 def ray_address(options: Options) -> dict[str, str]:
     """How transform finds the cluster; empty when there is none."""
-    return (
-        {"ONEBLOCK_RAY_ADDRESS": f"ray://127.0.0.1:{options.ports['ray']}"} if options.ray else {}
-    )
+    if not options.ray:
+        return {}
+    return {
+        "ONEBLOCK_RAY_ADDRESS": f"ray://127.0.0.1:{options.ports['ray']}",
+        "ONEBLOCK_RAY_TOKEN": kept_token(options.home.ray / "token"),
+    }
 
 
 def _spec(

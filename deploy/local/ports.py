@@ -73,12 +73,8 @@ def holder(port: int) -> str:
     except psutil.AccessDenied:
         return "another process"
     for entry in found:
-        if (
-            entry.status == psutil.CONN_LISTEN
-            and entry.laddr
-            and entry.laddr.port == port
-            and entry.pid
-        ):
+        listens = entry.status == psutil.CONN_LISTEN and entry.laddr and entry.laddr.port == port
+        if listens and entry.pid:
             try:
                 return f"{psutil.Process(entry.pid).name()} (pid {entry.pid})"
             except psutil.Error:

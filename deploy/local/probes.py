@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from pathlib import Path
 
 from deploy.local.child import Probe
 
@@ -40,11 +38,17 @@ def nats_ready(port: int) -> Probe:
     return probe
 
 
-def file_ready(path: Path) -> Probe:
-    """A file that the child writes when it is ready."""
+def port_open(port: int) -> Probe:
+    """Somebody takes connections there."""
 
     async def probe() -> str | None:
-        return None if os.path.exists(path) else "starting"  # noqa: PTH110, ASYNC240
+        try:
+            async with asyncio.timeout(2.0):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+        except (OSError, TimeoutError):
+            return "it takes no connections yet"
+        return None
 
     return probe
 
