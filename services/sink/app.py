@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,7 +37,8 @@ def make_app(settings: SinkSettings) -> Starlette:
             await bus.stop()
 
     async def ready() -> Mapping[str, str]:
-        return unwritable(settings.sink_roots)
+        broken = {"bus": bus.problem} if bus.problem else {}
+        return broken | unwritable(settings.sink_roots)
 
     return Starlette(routes=health.routes(lambda: bus.state, ready), lifespan=lifespan)
 
@@ -47,12 +47,11 @@ def _handler(
     bus: Bus, warehouse: Warehouse, settings: SinkSettings
 ) -> Callable[[Fact, Delivery], Awaitable[None]]:
     access = Access(roots=settings.sink_roots, closed=(warehouse.root,))
-    owner = f"sink-{socket.gethostname()}-{os.getpid()}"
 
     async def heard(fact: Fact, _delivery: Delivery) -> None:
         if not isinstance(fact, DatasetTransformed):
             raise PermanentError(f"{fact.TYPE} is not for the sink", code="unexpected_fact")
-        await Deliverer(warehouse, bus.runs, bus, access, owner).deliver(fact)
+        await Deliverer(warehouse, bus.runs, bus, access, bus.instance).deliver(fact)
 
     return heard
 

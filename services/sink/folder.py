@@ -12,7 +12,7 @@ from libs.common.errors import PermanentError
 from libs.common.ids import digest
 from services.sink.contents import MAX_BYTES, NAME, Contents
 from services.sink.roots import OURS
-from services.sink.switch import living
+from services.sink.switch import held, living
 
 
 def read(folder: Path) -> Contents | None:
@@ -77,14 +77,17 @@ def staging_of(target: Path, dataset: str, run: str, attempt: int) -> Path:
     return target.with_name(f"{_prefix(target, dataset)}{run}-{attempt}")
 
 
-def clear_leftovers(target: Path, dataset: str) -> list[str]:
-    """Removes what dead attempts left beside `target`; returns names that had to stay."""
-    prefix, kept = _prefix(target, dataset), []
-    for entry in _siblings(target.parent, prefix):
+def clear_leftovers(target: Path, dataset: str) -> None:
+    """Removes what dead attempts left beside `target`."""
+    for entry in _siblings(target.parent, _prefix(target, dataset)):
         if entry == living(target):
             continue
-        kept += remove(entry, target)
-    return kept
+        if entry.is_symlink() or not entry.is_dir():
+            entry.unlink()
+            continue
+        with held(entry) as dead:  # a living attempt holds its staging
+            if dead:
+                remove(entry, target)
 
 
 def remove(leftover: Path, target: Path) -> list[str]:
@@ -93,9 +96,6 @@ def remove(leftover: Path, target: Path) -> list[str]:
     Returns names that had to stay because `target` has something else of that name. Without a
     manifest it is staging that never was complete, and wholly ours; so the manifest goes last.
     """
-    if leftover.is_symlink() or not leftover.is_dir():
-        leftover.unlink(missing_ok=True)
-        return []
     contents = read(leftover)
     if contents is None:
         shutil.rmtree(leftover)

@@ -87,7 +87,7 @@ def _relink(staging: Path, target: Path) -> Path | None:
     link = staging.with_name(f"{staging.name}-link")
     link.symlink_to(staging.name)
     link.replace(target)
-    return old
+    return old if old is not None and old.is_dir() else None
 
 
 def living(target: Path) -> Path | None:
@@ -117,20 +117,29 @@ def alone(folder: Path) -> Iterator[None]:
     Two sinks look at a destination and switch it one after the other, so that one which was
     stopped between the two can't undo what the other did meanwhile.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        with held(folder) as ours:
+            if ours:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise TransientError(f"{folder} is locked by another process", code="destination_busy")
+        time.sleep(0.02)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Takes `folder`'s lock if it is free, and says whether: somebody alive may have it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        _lock(handle, folder)
-        yield
+        yield _lock(handle)
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > deadline:
-            raise TransientError(f"{folder} is locked by another process", code="destination_busy")
-        time.sleep(0.02)
+def _lock(handle: int) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False

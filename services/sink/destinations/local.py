@@ -45,7 +45,7 @@ PLUGIN = Local()
 def _bring(target: Path, order: Order, rows: Rows, watch: Watch) -> Receipt:
     staging = folder.staging_of(target, order.dataset, order.run, order.attempt)
     staging.mkdir()
-    with ExitStack() as undo:
+    with switch.held(staging), ExitStack() as undo:  # held: others see that we live
         undo.callback(shutil.rmtree, staging, ignore_errors=True)
         contents = _write(staging, order, rows, watch)
         with switch.alone(target.parent):
