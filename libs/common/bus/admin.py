@@ -6,7 +6,6 @@ Services only use what is here. `python -m libs.common.bus.admin` does it from t
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -219,10 +218,10 @@ async def _stream_config(js: JetStreamContext, name: str) -> api.StreamConfig | 
 
 async def _consumer_config(js: JetStreamContext, durable: Durable) -> api.ConsumerConfig | None:
     try:
-        config = (await js.consumer_info(durable.stream, durable.name)).config
+        config: api.ConsumerConfig = (await js.consumer_info(durable.stream, durable.name)).config
+        return config
     except NotFoundError:
         return None
-    return dataclasses.replace(config)
 
 
 @asynccontextmanager

@@ -66,7 +66,7 @@ class Bucket:
         found: list[tuple[str, Entry]] = []
         async with self.watch(pattern, deletes=False) as watcher:
             with translated(f"listing {self.name}/{pattern}"):
-                while item := await watcher.updates(timeout=TIMEOUT):
+                while item := await watcher.updates(timeout=TIMEOUT):  # type: ignore[no-untyped-call]
                     entry = Entry(item.value or b"", item.revision or 0, _aware(item.created))
                     found.append((item.key, entry))
         return sorted(found, key=lambda pair: pair[0])
@@ -81,7 +81,7 @@ class Bucket:
             yield watcher
         finally:
             with translated(f"watching {self.name}/{key}"):
-                await watcher.stop()
+                await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def _newest(self, key: str) -> tuple[Entry | None, bool]:
         with translated(f"reading {self.name}/{key}"):

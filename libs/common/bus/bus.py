@@ -49,6 +49,8 @@ log = structlog.get_logger("oneblock.bus")
 FETCH_TIMEOUT = 2.0  # seconds; also how long a fetch lost with the broker goes unnoticed
 WATCH_EVERY = 10.0  # seconds between two looks at the consumers
 START_WITHIN = 8.0  # seconds for reaching NATS at start
+CLOSE_WITHIN = 2.0  # seconds for closing the connection
+STUCK = 30.0  # seconds of not being connected to a server that answers others
 HEADROOM = 16 * 1024  # bytes of a message that headers may take
 
 ProgressHandler = Callable[[Progress], Awaitable[None]]
@@ -84,7 +86,7 @@ class Bus:
         self._client: Client | None = None
         self._watchdog = Watchdog(hang_limit, fatal)
         self._watching: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._live = False  # from the end of `start` to the beginning of `stop`
         self.broker = connection.make_broker(
             settings,
             f"{service}/{self.instance}",
@@ -119,6 +121,7 @@ class Bus:
         self.runs = Runs(Bucket(self._client, RUNS.name), self._lease_ttl)
         await self.broker.start()
         self._intakes = Intake.before(self.broker)
+        self._live = True
         self._watchdog.start()
         self._watching = asyncio.create_task(self._watch(js), name="bus-watch")
         metrics.CONNECTED.set(1)
@@ -126,17 +129,16 @@ class Bus:
 
     async def stop(self) -> None:
         """Take nothing new; finish or hand back what is held, within `settings.stop_timeout`."""
-        self._stopping = True
+        self._live = False
         for intake in self._intakes:
             await intake.close()
         await self._desk.drain(self._settings.stop_timeout)
-        await self._settled(2.0)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         await self._watchdog.stop()
         with suppress(nats_errors.Error, TimeoutError):
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(CLOSE_WITHIN):
                 await self.broker.stop()
         metrics.CONNECTED.set(0)
         log.info("bus_stopped", service=self.service)
@@ -267,21 +269,22 @@ class Bus:
                     raise
                 await asyncio.sleep(0.2)
 
-    async def _settled(self, within: float) -> None:
-        deadline = time.monotonic() + within
-        while not self._desk.idle and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-
     async def _watch(self, js: JetStreamContext) -> None:
         """Notice what callbacks don't tell: a connection closed silently, a consumer removed."""
-        looked = 0.0
+        looked, stuck = 0.0, 0.0
         while True:
-            if self.state == "closed":
+            state = self.state
+            metrics.CONNECTED.set(state == "connected")
+            if state == "closed":
                 await self._closed()
-            metrics.CONNECTED.set(self.state == "connected")
-            if self.state == "connected" and time.monotonic() - looked > WATCH_EVERY:
+            elif state == "connected" and time.monotonic() - looked > WATCH_EVERY:
                 looked = time.monotonic()
                 await self._look(js)
+            reachable = state == "reconnecting" and await connection.speaks(self._settings)
+            stuck = stuck + 1.0 if reachable else 0.0
+            if stuck >= STUCK:
+                # FastStream's error callback ends the driver's reconnecting on some errors.
+                self._fatal(f"NATS answers, but for {STUCK:g} s not to this connection")
             await asyncio.sleep(1.0)
 
     async def _look(self, js: JetStreamContext) -> None:
@@ -302,7 +305,7 @@ class Bus:
 
     async def _closed(self) -> None:
         """The driver has given up for good; a new process is the only way on."""
-        if not self._stopping:
+        if self._live:
             self._fatal("the connection to NATS was closed for good")
 
     async def _reconnected(self) -> None:

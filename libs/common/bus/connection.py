@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
+from faststream import BaseMiddleware, ContextRepo
 from faststream.middlewares import AckPolicy
 from faststream.nats import NatsBroker
-from faststream.security import BaseSecurity
-from nats.aio.client import Client
+from faststream.nats.security import NatsToken
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
 
 from libs.common.bus.faults import BusUnreachable
 from libs.common.settings import CommonSettings
 
-RECONNECT_WAIT = 1  # seconds between two tries at the same server
+RECONNECT_AT_MOST = 1.5  # seconds between two tries, once there were several
 PING_INTERVAL = 10  # seconds; two unanswered pings mean that the server is gone
 CONNECT_TIMEOUT = 3  # seconds for one try
 PORT = 4222
+
+
+class Middleware(Protocol):
+    """What FastStream makes a middleware with, for each message."""
+
+    def __call__(self, msg: Msg | None, /, *, context: ContextRepo) -> BaseMiddleware: ...
 
 
 def servers(settings: CommonSettings) -> list[str]:
@@ -33,17 +43,17 @@ def make_broker(
     *,
     closed: Callable[[], Awaitable[None]],
     reconnected: Callable[[], Awaitable[None]],
-    middlewares: Sequence[object],
+    middlewares: Sequence[Middleware] = (),
 ) -> NatsBroker:
     """A broker whose defaults lose nothing; not connected yet."""
     token = settings.nats_token.get_secret_value() if settings.nats_token else None
     return NatsBroker(
         servers(settings),
         name=name,
-        security=_security(token),
+        security=NatsToken(token) if token else None,
         connect_timeout=CONNECT_TIMEOUT,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=RECONNECT_WAIT,
+        reconnect_to_server_handler=next_try,
         ping_interval=PING_INTERVAL,
         max_outstanding_pings=2,
         closed_cb=closed,
@@ -73,6 +83,18 @@ async def connect(broker: NatsBroker, settings: CommonSettings, within: float) -
             f"NATS at {settings.nats_url} refused the connection: {error}; "
             "check ONEBLOCK_NATS_URL and ONEBLOCK_NATS_TOKEN"
         ) from error
+
+
+def next_try(pool: list[Server], _info: dict[str, object]) -> tuple[Server, float]:
+    """The server that failed us least, and how long to wait: at once, then with backoff."""
+    server = min(pool, key=lambda known: known.reconnects)
+    wait = 0.1 * 2.0 ** min(server.reconnects, 10) if server.reconnects else 0.0
+    return server, min(wait, RECONNECT_AT_MOST) * random.uniform(0.8, 1.0)
+
+
+async def speaks(settings: CommonSettings) -> bool:
+    """Whether one of the servers answers new connections at this moment."""
+    return None in [await _speaks(url) for url in servers(settings)]
 
 
 async def _probe(urls: list[str], deadline: float) -> None:
@@ -106,9 +128,3 @@ async def _speaks(url: str) -> str | None:
     except OSError as error:
         return f"{host}:{port}: {error.strerror or error}"
     return None if said == b"INFO" else f"{host}:{port} is no NATS server (it said {said!r})"
-
-
-def _security(token: str | None) -> BaseSecurity | None:
-    from faststream.nats.security import NatsToken
-
-    return NatsToken(token) if token else None

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from libs.common.logs import about
 
 log = structlog.get_logger("oneblock.delivery")
 ACTING_FAILED = 5.0  # seconds before the next try when the outcome couldn't be told to the world
+HAND_BACK = 2.0  # seconds that a cancelled handler may take to end
 MAX_DETAIL = 4096  # characters of an error that are kept with a run
 
 Handler = Callable[[Fact, Delivery], Awaitable[None]]
@@ -83,7 +85,9 @@ class Desk:
     def __init__(self, world: World, ack_wait: Mapping[str, float]) -> None:
         self._world = world
         self._ack_wait = ack_wait  # durable → seconds, as the server has it
-        self._inside: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+        self._unsettled = 0
+        self._idle = asyncio.Event()
         self._stopping = False
 
     def middleware(self, message: Msg | None, *, context: ContextRepo) -> BaseMiddleware:
@@ -94,6 +98,8 @@ class Desk:
         """From taken to settled."""
         raw = message.raw_message
         durable = DURABLES[raw.metadata.consumer]
+        self._unsettled += 1
+        self._idle.clear()
         if raw.metadata.num_delivered > 1:
             metrics.REDELIVERIES.labels(durable.name).inc()
         alive = asyncio.create_task(self._heartbeat(raw, self._ack_wait[durable.name] / 3))
@@ -106,18 +112,23 @@ class Desk:
                 await self._work_and_settle(durable, call_next, message, taken, error)
         finally:
             alive.cancel()
+            self._unsettled -= 1
+            if not self._unsettled:
+                self._idle.set()
 
     async def drain(self, within: float) -> None:
         """Let handlers finish; the messages of those that don't in time are handed back."""
         self._stopping = True
-        if self._inside:
-            await asyncio.wait(set(self._inside), timeout=within)
-        for task in list(self._inside):
-            task.cancel()
+        if not await self._becomes_idle(within):
+            for task in list(self._working):
+                task.cancel()
+            await self._becomes_idle(HAND_BACK)
 
-    @property
-    def idle(self) -> bool:
-        return not self._inside
+    async def _becomes_idle(self, within: float) -> bool:
+        if self._unsettled:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), within)
+        return not self._unsettled
 
     async def _decoded(self, message: StreamMessage[Msg]) -> Taken:
         taken = await message.decode()
@@ -154,7 +165,7 @@ class Desk:
             await call_next(message)
 
         task = asyncio.create_task(work())
-        self._inside.add(task)
+        self._working.add(task)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -162,7 +173,7 @@ class Desk:
             await asyncio.wait([task])
             raise
         finally:
-            self._inside.discard(task)
+            self._working.discard(task)
         return (True, None) if task.cancelled() else (False, task.exception())
 
     async def _act(
@@ -214,11 +225,11 @@ class Desk:
     async def _heartbeat(self, raw: Msg, every: float) -> None:
         """Tell the server that we are at it, from the moment the message was taken."""
         while True:
+            await asyncio.sleep(every)
             try:
                 await raw.in_progress()
             except nats_errors.Error as error:
                 log.warning("heartbeat_failed", error=str(error))
-            await asyncio.sleep(every)
 
 
 class _Scope(BaseMiddleware):
@@ -235,13 +246,12 @@ class _Scope(BaseMiddleware):
         return None
 
 
-def _described(durable: Durable, taken: Taken | None):  # type: ignore[no-untyped-def]
+def _described(durable: Durable, taken: Taken | None) -> AbstractContextManager[None]:
     fact = taken.fact if taken else None
     return about(
         durable=durable.name,
         run=run_of(fact, taken.delivery.id) if taken else None,
         dataset=getattr(fact, "dataset", None),
-        event=None,
     )
 
 

@@ -17,7 +17,7 @@ from libs.common.bus.bucket import Bucket, Entry
 from libs.common.bus.faults import Conflict
 from libs.common.bus.lease import Held, Lease, LeaseHeld
 from libs.common.bus.records import Acceptance, RunEnded, RunRecord, Slot, now
-from libs.common.bus.slots import merged, place, unresolved
+from libs.common.bus.slots import Outcome, merged, place, unresolved
 from libs.common.bus.specs import key_of
 from libs.common.errors import Cancelled, PermanentError, TransientError
 from libs.common.events import TERMINAL, ErrorInfo, RunState, Stage
@@ -37,9 +37,8 @@ class Runs:
         known = await self._remember(run)
         while True:
             if known.ended:
-                merged_into = known.into if known.state == "coalesced" else None
-                outcome = "coalesced" if merged_into else "duplicate"
-                return Acceptance(outcome, known, merged_into)
+                again = known.state == "coalesced"
+                return Acceptance("coalesced" if again else "duplicate", known, known.into)
             slot, revision = await self._slot(run.dataset)
             if known.cancel and known.id not in _inside(slot):
                 known = await self.finish(known.id, "cancelled")
@@ -197,7 +196,7 @@ class Runs:
         age = (await self._bucket.clock() - entry.written).total_seconds()
         return held.ttl - age
 
-    async def _accepted(self, run: str, outcome: str, into: str | None) -> Acceptance:
+    async def _accepted(self, run: str, outcome: Outcome, into: str | None) -> Acceptance:
         """The answer, once the slot says so; the run may have been cancelled meanwhile."""
         if into is not None:
             ended = await self.finish(run, "coalesced", into=into)
@@ -206,9 +205,7 @@ class Runs:
         if outcome == "active" and known.ended:
             following = await self.release(known.dataset, run)
             return Acceptance("active" if following else "duplicate", following or known)
-        if outcome == "active":
-            return Acceptance("active", known)
-        return Acceptance("coalesced" if outcome == "coalesced" else "duplicate", known)
+        return Acceptance(outcome, known)
 
     async def _promoted(self, slot: Slot, run: str) -> RunRecord | None:
         """The run that an earlier, cut off `release` of `run` put into the slot."""
