@@ -6,6 +6,7 @@ at the same time, finds it there and uses it. So the same run always hands on th
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from libs.common.errors import PermanentError, TransientError
+from libs.common import manifest
+from libs.common.errors import OneBlockError, PermanentError, TransientError
 from libs.common.manifest import DataSet
 from libs.stores import Access, SourceInfo, store_for
 from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
@@ -22,6 +24,7 @@ SCRATCH = ".listing-"
 STALE = 600.0  # seconds after which a listing that somebody left behind is removed
 LOOK_EVERY = 500  # files between two looks whether to stop
 MAX_FILES = 10_000_000
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def sources(dataset: DataSet, access: Access) -> Iterator[SourceInfo]:
@@ -52,25 +55,48 @@ def check_sources(dataset: DataSet, access: Access) -> list[PermanentError]:
     return wrong
 
 
-def resolve(
-    dataset: DataSet,
+def prepare(
+    form: dict[str, object],
     access: Access,
     warehouse: RunDirs,
     run_dir: str,
     stop: Callable[[], None] = lambda: None,
 ) -> Summary:
-    """The run's inventory, made if it isn't there; blocks. `stop` raises to give up."""
+    """Manifest and inventory of a run, as far as they aren't there yet; blocks.
+
+    `form` is the manifest; `stop` raises to give up. The run's log tells how it went.
+    """
+    try:
+        journal = warehouse.log(run_dir)
+        try:
+            dataset = manifest.parse(form)
+            warehouse.write_manifest(run_dir, form)
+            found = _resolve(dataset, access, warehouse, run_dir, stop)
+        except OneBlockError as error:
+            told = {"code": error.code, "detail": error.detail}
+            journal.append("ingest", 0, "resolve_failed", level="error", **told)
+            raise
+        journal.append("ingest", 0, "source_resolved", files=found.files, bytes=found.bytes)
+        return found
+    except OSError as error:
+        code = "storage_full" if error.errno in NO_SPACE else "warehouse_unavailable"
+        raise TransientError(
+            f"can't write to the warehouse below {run_dir}: {error.strerror}", code=code
+        ) from error
+
+
+def _resolve(
+    dataset: DataSet,
+    access: Access,
+    warehouse: RunDirs,
+    run_dir: str,
+    stop: Callable[[], None],
+) -> Summary:
     folder = warehouse.path(run_dir)
     final = folder / "inventory.parquet"
-    try:
-        if not final.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _remove_stale(folder)
-            _make(sources(dataset, access), final, stop)
-    except OSError as error:
-        raise TransientError(
-            f"the inventory can't be written to {folder}: {error.strerror}", code="warehouse_write"
-        ) from error
+    if not final.exists():
+        _remove_stale(folder)
+        _make(sources(dataset, access), final, stop)
     return warehouse.inventory_summary(run_dir)
 
 
