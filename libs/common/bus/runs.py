@@ -53,6 +53,15 @@ class Runs:
         """The run's record; None for a run nobody ever accepted."""
         return (await self._read(run))[0]
 
+    async def claim(self, key: str, meaning: str) -> str:
+        """What an idempotency key stands for: `meaning`, unless it was claimed before."""
+        while True:
+            if entry := await self._bucket.get(f"claim.{key}"):
+                return entry.value.decode()
+            with suppress(Conflict):
+                await self._bucket.create(f"claim.{key}", meaning.encode())
+                return meaning
+
     async def active(self) -> list[Slot]:
         """Every slot that some run holds: for the sweeper that looks for stuck ones."""
         entries = await self._bucket.entries("active.>")
