@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 MB = 1024 * 1024
 LONGEST = 45  # of a session folder: sockets below it have to fit into 107 characters
 PR_SET_PDEATHSIG = 1
+STARTED = "ray_current_cluster"  # `ray start` writes it below the folder when the node is up
 UNUSED = ("object-manager-port", "node-manager-port", "runtime-env-agent-port",
           "dashboard-agent-listen-port", "dashboard-agent-grpc-port",
           "metrics-export-port")  # fmt: skip
@@ -64,8 +65,13 @@ class Head:
         path = os.pathsep.join(p for p in (str(ROOT), base.get("PYTHONPATH")) if p)
         return {**base, **client_environment(self.token), "PYTHONPATH": path}
 
-    def listening(self) -> bool:
-        """Whether the client server takes connections; the first may still need a retry."""
+    def ready(self) -> bool:
+        """Whether clients are served.
+
+        The port alone says nothing: who connects before the node is up is told so 40 s later.
+        """
+        if not (self.folder / STARTED).exists():
+            return False
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
         except OSError:
@@ -159,7 +165,7 @@ def main() -> int:
 
 
 def _stay(head: Head, process: subprocess.Popen[bytes], ready: str | None) -> int:
-    while process.poll() is None and not head.listening():
+    while process.poll() is None and not head.ready():
         time.sleep(0.1)
     if process.poll() is None and ready:
         Path(ready).write_text(head.address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -23,7 +24,15 @@ class Settings(CommonSettings):
     head_bytes: int = Field(4 * MB, ge=1)
     worker_tries: int = Field(3, ge=1)  # of a task whose worker dies
     ray_address: str = ""  # ray://host:port; empty: no Ray, everything runs on the local lane
-    ray_token: SecretStr | None = None  # none: from RAY_AUTH_MODE and RAY_AUTH_TOKEN, if there
+    ray_token: SecretStr | None = None  # neither: RAY_AUTH_MODE and RAY_AUTH_TOKEN, if there
+    ray_token_file: Path | None = None  # read whenever a connection is made
     ray_patience: float = Field(60.0, gt=0)  # seconds that a head may be gone
     ray_linger: float = Field(300.0, gt=0)  # seconds that a finished run's actor waits for us
     run_deadline: float = Field(6 * 3600.0, gt=0)  # seconds that a run may take on Ray
+
+    def token(self) -> str | None:
+        """The cluster's token, if one is configured and there yet."""
+        if self.ray_token is not None:
+            return self.ray_token.get_secret_value()
+        file = self.ray_token_file
+        return file.read_text().strip() if file is not None and file.exists() else None

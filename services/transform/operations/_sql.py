@@ -7,6 +7,7 @@ constants, operators and the functions listed here exists, so there is nothing t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ from libs.common.errors import PermanentError
 from services.transform.operations import column, invalid
 from services.transform.operations.cast import type_called
 
-Value = pa.Array | pa.Scalar
+Value: TypeAlias = pa.Array | pa.Scalar
 Evaluate = Callable[[pa.RecordBatch], Value]
 Function = Callable[..., Value]
 LONGEST = 16_384  # characters of an expression
@@ -190,7 +191,7 @@ class _Compiler:
 
 
 def _constant(value: pa.Scalar) -> Evaluate:
-    return lambda batch: value
+    return lambda _: value
 
 
 def _literal(node: exp.Expression) -> pa.Scalar:

@@ -1,0 +1,76 @@
+"""The service's end of a Ray client process: starts it, asks it, throws it away when in doubt."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from services.transform.engines._child import Child, ChildDied
+from services.transform.engines._ray_words import ADDRESS, Call, Said
+
+TIMES = {"connect": 60.0, "begin": 60.0, "look": 12.0, "cancel": 4.0, "end": 4.0}  # seconds
+MODULE = "services.transform.engines._ray_client"
+
+
+class Lost(Exception):
+    """No connection, or it broke; the next call tries anew."""
+
+
+class Link:
+    """One client process at a time; calls are short and take turns."""
+
+    def __init__(self, address: str, token: Callable[[], str | None]) -> None:
+        self._address, self._token = address, token
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+
+    def ask(self, call: Call) -> Said:
+        """Raises Lost when there is no cluster; everything else is in what is said."""
+        with self._lock:
+            said = self._said(call)
+        if said.trouble == "lost":
+            raise Lost(said.detail)
+        return said
+
+    def close(self) -> None:
+        """Ends the process; what it watched goes on in the cluster."""
+        if self._child is not None:
+            self._child.kill()  # also under somebody who waits for it
+        with self._lock:
+            self._drop()
+
+    def _said(self, call: Call) -> Said:
+        if self._child is None and call.do != "connect":
+            self._said(Call(do="connect"))
+        try:
+            said = Said.model_validate_json(self._line(call))
+        except (ChildDied, OSError) as error:
+            said = Said(trouble="lost", detail=str(error))
+        if said.trouble == "lost":
+            self._drop()
+        return said
+
+    def _line(self, call: Call) -> str:
+        child = self._child = self._child or self._connected()
+        alarm = threading.Timer(TIMES[call.do], child.kill)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            return child.ask(call.model_dump_json())
+        finally:
+            alarm.cancel()
+
+    def _connected(self) -> Child:
+        """Looks first whether anybody listens: a bad connect takes Ray half a minute to fail."""
+        where = urlsplit(self._address)
+        socket.create_connection((where.hostname or "", where.port or 10001), 2.0).close()
+        token = self._token()
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {}
+        return Child(MODULE, {**auth, ADDRESS: self._address, "RAY_USAGE_STATS_ENABLED": "0"})
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._child = None
