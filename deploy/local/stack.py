@@ -16,7 +16,9 @@ from oneblock.home import home_folder
 
 Port = Annotated[
     int | None,
-    typer.Option(min=0, max=65_000, help="First of the ports; 0: any free ones."),
+    typer.Option(
+        min=0, max=65_000, envvar="ONEBLOCK_UP_PORT", help="First of the ports; 0: any free ones."
+    ),
 ]
 TokensFile = Annotated[
     Path | None,

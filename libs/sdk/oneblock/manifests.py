@@ -25,8 +25,12 @@ class Document:
     base: Path
 
     def plain(self) -> dict[str, Any]:
-        """The manifest in JSON values alone; YAML's dates become text."""
+        """The manifest in JSON values alone: YAML's dates as text, relative folders absolute."""
         found: dict[str, Any] = json.loads(json.dumps(self.manifest, default=str))
+        for destination in _destinations(found):
+            url = destination.get("url")
+            if destination.get("type") == "local" and isinstance(url, str) and _is_relative(url):
+                destination["url"] = Path(os.path.normpath(self.base / url)).as_uri()
         return found
 
     def with_sources(self, replaced: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -62,9 +66,7 @@ def read_text(path: Path) -> str:
 def relative_sources(document: Document) -> dict[str, list[Path]]:
     """Each source URL that is a path on this machine, and the files it stands for."""
     return {
-        url: _files(url, document.base)
-        for url in _urls(document.manifest)
-        if "://" not in url and not url.startswith("/")
+        url: _files(url, document.base) for url in _urls(document.manifest) if _is_relative(url)
     }
 
 
@@ -83,6 +85,16 @@ def _urls(manifest: Manifest) -> list[str]:
     source = spec.get("source") if isinstance(spec, Mapping) else None
     url = source.get("url") if isinstance(source, Mapping) else None
     return [u for u in (url if isinstance(url, list) else [url]) if isinstance(u, str)]
+
+
+def _is_relative(url: str) -> bool:
+    return bool(url) and "://" not in url and not url.startswith("/")
+
+
+def _destinations(manifest: Manifest) -> list[dict[str, Any]]:
+    spec = manifest.get("spec")
+    found = spec.get("destination") if isinstance(spec, dict) else None
+    return [d for d in (found if isinstance(found, list) else [found]) if isinstance(d, dict)]
 
 
 def _files(url: str, base: Path) -> list[Path]:

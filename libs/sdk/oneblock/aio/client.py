@@ -146,7 +146,7 @@ class AsyncClient(AsyncWaiting):
             "offset": offset,
             "length": limit,
             "version": version,
-            "columns": ",".join(columns) if columns else None,
+            "columns": list(columns) if columns else None,
         }
         path = f"{dataset_path(dataset)}/rows"
         return Page.parse(await self._transport.json(Request("catalog", "GET", path, params)))

@@ -32,7 +32,7 @@ class AsyncTransport:
         """The service's address; the catalog knows where ingest is."""
         if not self._bases[service] and service == "ingest":
             config = await self.json(Request("catalog", "GET", "/v1/config"))
-            self._bases["ingest"] = str(config.get("ingest") or config.get("ingest_url") or "")
+            self._bases["ingest"] = str(config.get("ingest_url") or "")
         return self._bases[service].rstrip("/")
 
     async def json(self, request: Request) -> Json:

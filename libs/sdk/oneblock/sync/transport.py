@@ -34,7 +34,7 @@ class Transport:
         """The service's address; the catalog knows where ingest is."""
         if not self._bases[service] and service == "ingest":
             config = self.json(Request("catalog", "GET", "/v1/config"))
-            self._bases["ingest"] = str(config.get("ingest") or config.get("ingest_url") or "")
+            self._bases["ingest"] = str(config.get("ingest_url") or "")
         return self._bases[service].rstrip("/")
 
     def json(self, request: Request) -> Json:
