@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -48,6 +51,24 @@ class RunLog:
                         orjson.dumps(line | {"event": "log_full", "level": "warning"}) + b"\n"
                     )
 
+    def since(
+        self, position: Mapping[str, int], limit: int
+    ) -> tuple[list[dict[str, object]], dict[str, int]]:
+        """The next `limit` lines beyond `position`, by time, and the position behind them.
+
+        A position is the number of bytes read of each file, by the file's name; {} is the start.
+        """
+        files = [
+            _lines(path, max(0, position.get(path.name, 0)), limit)
+            for path in sorted(self._folder.glob("*.jsonl"))
+        ]
+        lines, reached = [], dict(position)
+        by_time = merge(*files, key=lambda found: str(found[2]["time"]))
+        for name, end, line in islice(by_time, limit):
+            lines.append(line)
+            reached[name] = end
+        return lines, reached
+
     def read(self) -> Iterator[dict[str, object]]:
         """All lines, oldest first; a line that is half written yet is left out."""
         lines: list[dict[str, object]] = []
@@ -55,3 +76,14 @@ class RunLog:
             with path.open("rb") as file:
                 lines += [orjson.loads(line) for line in file if line.endswith(b"\n")]
         yield from sorted(lines, key=lambda line: str(line["time"]))
+
+
+def _lines(path: Path, start: int, limit: int) -> Iterator[tuple[str, int, dict[str, object]]]:
+    """(file name, bytes read with it, line); without one that is half written yet."""
+    with path.open("rb") as file:
+        file.seek(start)
+        for raw in islice(file, limit):
+            start += len(raw)
+            if raw.endswith(b"\n"):
+                with suppress(orjson.JSONDecodeError):  # a position in the middle of a line
+                    yield path.name, start, orjson.loads(raw)

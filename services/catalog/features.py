@@ -46,8 +46,10 @@ def feature(kind: pa.DataType) -> Feature:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    views = t.is_list_view(kind) or t.is_large_list_view(kind)
-    return t.is_list(kind) or t.is_large_list(kind) or views
+    return any(
+        is_kind(kind)
+        for is_kind in (t.is_list, t.is_large_list, t.is_list_view, t.is_large_list_view)
+    )
 
 
 def _dtype(kind: pa.DataType) -> str:

@@ -50,14 +50,14 @@ def story(run: str, dataset: str, version: int) -> list[Event]:
     about = {"run": run, "dataset": dataset, "generation": version}
     run_dir = f"{dataset}.runs/{run}"
     facts = [
-        RunChanged(**about, state="accepted"),  # type: ignore[arg-type]
-        SourceResolved(**about, run_dir=run_dir, digest="d", files=1, bytes=9),  # type: ignore[arg-type]
-        DatasetTransformed(**about, run_dir=run_dir, version=version, rows=4),  # type: ignore[arg-type]
+        RunChanged(**about, state="accepted"),
+        SourceResolved(**about, run_dir=run_dir, digest="d", files=1, bytes=9),
+        DatasetTransformed(**about, run_dir=run_dir, version=version, rows=4),
         DatasetDelivered(
             run=run, dataset=dataset, version=version, destination="file:///o", kind="local",
             format="csv", files=1, rows=4, bytes=8,
         ),
-        RunChanged(**about, state="succeeded", version=version),  # type: ignore[arg-type]
+        RunChanged(**about, state="succeeded", version=version),
     ]  # fmt: skip
     return [Event(f, START + timedelta(seconds=10 * version + i)) for i, f in enumerate(facts)]
 
@@ -140,7 +140,7 @@ async def test_a_fact_that_cannot_be_kept_leaves_nothing_half_done(database: Dat
     huge = DatasetTransformed(
         run="run-1", dataset="default/a", generation=1, run_dir="d", version=1, rows=2**63
     )
-    with pytest.raises((TransientError, OverflowError)):
+    with pytest.raises((PermanentError, OverflowError)):
         await record(database, [*story("run-2", "default/b", 1), Event(huge, START)])
     assert all(rows == [] for rows in (await dump(database)).values())
 

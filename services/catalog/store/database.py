@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from libs.common.errors import TransientError
+from libs.common.errors import PermanentError, TransientError
 from services.catalog.store.address import database_url, prepare_file
 
 BUSY = 5.0  # seconds that a connection waits for a lock before it gives up
@@ -69,6 +69,8 @@ def translated() -> Iterator[None]:
         yield
     except IntegrityError:
         raise  # two writers met; `record` takes the rows again
+    except DataError as error:
+        raise PermanentError(f"the database: {_reason(error)}", code="database_error") from error
     except (DBAPIError, PoolTimeout, OSError) as error:
         raise TransientError(f"the database: {_reason(error)}", code=_code(error)) from error
 
