@@ -87,9 +87,7 @@ class Format(Protocol):
     ) -> Iterable[Split]:
         """Pieces of about `target` bytes that together cover the file once."""
 
-    def infer(
-        self, split: Split, open: Open, options: BaseModel, limit: int | None
-    ) -> pa.Schema:
+    def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
         """Narrowest types that hold the split's values; `limit` bytes from its start, or all."""
 
     def join(self, schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:

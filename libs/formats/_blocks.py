@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from libs.common.errors import PermanentError
 from libs.formats import Open, SourceFile, Split
 
 BLOCK = 1 << 20  # bytes that are parsed at once: fits the processor's caches
-SCAN = 1 << 20  # bytes that are scanned at once when planning
 
 # Bytes of a block → the same bytes with escaped ones blanked out, so that only structure is left.
 Mask = Callable[[bytes], bytes]
+Positions = npt.NDArray[np.int64]
+
+
+class RecordTooLarge(PermanentError):
+    """A record beyond the limit: reading it could take all memory."""
+
+    def __init__(self, path: str, offset: int, limit: int) -> None:
+        self.offset = offset
+        super().__init__(
+            f"{path}: the record that begins at byte {offset:,} is longer than {limit:,} bytes "
+            "(a quote that is never closed?); raise the option max_record_bytes if it is right",
+            code="record_too_large",
+            path=path,
+        )
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Rules:
     quote: bytes = b""
     mask: Mask | None = None
 
-    def quotes(self, data: bytes) -> np.ndarray:
+    def quotes(self, data: bytes) -> Positions:
         """Positions of the quotes in `data`."""
         if not self.quote or self.quote not in data:
             return np.zeros(0, np.int64)
@@ -43,14 +56,29 @@ class Rules:
 
     def last_end(self, data: bytes) -> int:
         """End of the last whole record, given that `data` begins with one; 0: none."""
-        quotes = self.quotes(data)
         newline = b"\n" if b"\n" in data else b"\r"
         stop = len(data) if newline == b"\n" else len(data) - 1  # a last \r may be half a \r\n
-        while (found := data.rfind(newline, 0, stop)) >= 0:
+        quotes = self.quotes(data)
+        seen = self.mask(data) if self.mask else data
+        while (found := seen.rfind(newline, 0, max(stop, 0))) >= 0:
             before = int(np.searchsorted(quotes, found))
             if before % 2 == 0:
                 return found + 1
             stop = int(quotes[before - 1])
+        return 0
+
+    def first_end(self, data: bytes, begin: int, quotes: Positions, inside: int = 0) -> int:
+        """End of the first newline from `begin` on that isn't inside quotes; 0: none.
+
+        `inside` is 1 when `data` begins inside quotes.
+        """
+        while (found := data.find(b"\n", begin)) >= 0:
+            before = int(np.searchsorted(quotes, found))
+            if (before + inside) % 2 == 0:
+                return found + 1
+            if before == len(quotes):
+                return 0
+            begin = int(quotes[before])
         return 0
 
 
@@ -61,106 +89,108 @@ def blocks(
     file.seek(start)
     at, rest = start, b""
     while at + len(rest) < stop:
-        more = file.read(min(size, stop - at - len(rest)))
+        # Reading as much again as waits keeps a long record's cost linear.
+        more = file.read(min(max(size, len(rest)), stop - at - len(rest)))
         if not more:
             break
         data = rest + more if rest else more
         end = len(data) if at + len(data) >= stop else rules.last_end(data)
         if end:
             yield Block(at, data[:end])
-        elif len(data) > limit:
-            raise too_large(path, at, limit)
+        if len(data) - end > limit:
+            raise RecordTooLarge(path, at + end, limit)
         rest = data[end:]
         at += end
     if rest:
         yield Block(at, rest)
 
 
-def too_large(path: str, at: int, limit: int) -> PermanentError:
-    return PermanentError(
-        f"{path}: the record that begins at byte {at} is longer than {limit:,} bytes "
-        "(a quote that is never closed?); raise the option max_record_bytes if it is right",
-        code="record_too_large", path=path,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Planner:
+    """Cuts a file at record ends; counts quotes from `body`, where the first record begins."""
 
+    file: SourceFile
+    target: int
+    rules: Rules
+    limit: int
+    body: int = 0
 
-def plan(file: SourceFile, target: int, open: Open, rules: Rules) -> Iterator[Split]:
-    """Splits of about `target` bytes that end at record ends; a small file isn't even opened."""
-    start = 0
-    if file.size > target:
-        with open(file.uri) as stream:
-            for end in _ends(stream, file.size, target, rules):
-                yield _split(file, start, end)
-                start = end
-    if start < file.size:
-        yield _split(file, start, file.size)
+    def splits(self, open: Open) -> Iterator[Split]:
+        """Splits of about `target` bytes; a file that needs one only isn't opened."""
+        start = 0
+        if self.file.size > self.target:
+            with open(self.file.uri) as stream:
+                for end in self._ends(stream):
+                    if start < end < self.file.size:
+                        yield self._split(start, end)
+                        start = end
+        if start < self.file.size:
+            yield self._split(start, self.file.size)
 
+    def _split(self, start: int, stop: int) -> Split:
+        return Split(self.file.uri, self.file.path, start, stop, stop - start)
 
-def _split(file: SourceFile, start: int, stop: int) -> Split:
-    return Split(file.uri, file.path, start, stop, stop - start)
+    def _ends(self, stream: BinaryIO) -> Iterator[int]:
+        if self.rules.mask:
+            return self._block_ends(stream)
+        return self._quoted_ends(stream) if self.rules.quote else self._newline_ends(stream)
 
-
-def _ends(stream: BinaryIO, size: int, target: int, rules: Rules) -> Iterator[int]:
-    """Record ends at or after each multiple of `target`."""
-    scan = _quoted_ends if rules.quote else _newline_ends
-    return scan(stream, size, target, rules)
-
-
-def _newline_ends(stream: BinaryIO, size: int, target: int, rules: Rules) -> Iterator[int]:
-    at = target
-    while at < size:
-        stream.seek(at - 1)
-        while data := stream.read(SCAN):
-            found = data.find(b"\n")
-            if found >= 0:
-                break
-        if not data:
-            return
-        end = stream.tell() - len(data) + found + 1
-        if end >= size:
-            return
-        yield end
-        at = end + target
-
-
-def _quoted_ends(stream: BinaryIO, size: int, target: int, rules: Rules) -> Iterator[int]:
-    """Counts quotes from the file's start: a newline after an even number ends a record."""
-    at, inside, goal = 0, 0, target
-    while data := stream.read(SCAN):
-        quotes = rules.quotes(data)
-        while goal <= at + len(data) and (end := _even_end(data, max(goal - at - 1, 0), quotes, inside)):
-            if at + end >= size:
+    def _newline_ends(self, stream: BinaryIO) -> Iterator[int]:
+        """The first newline at or after each multiple of the target."""
+        goal = self.target
+        while goal < self.file.size:
+            at = goal - 1
+            stream.seek(at)
+            while (data := stream.read(BLOCK >> 4)) and (found := data.find(b"\n")) < 0:
+                at += len(data)
+            if not data:
                 return
-            yield at + end
-            goal = at + end + target
-        inside = (inside + len(quotes)) % 2
-        at += len(data)
+            yield at + found + 1
+            goal = at + found + 1 + self.target
+
+    def _quoted_ends(self, stream: BinaryIO) -> Iterator[int]:
+        """Counts quotes from the start: a newline after an even number of them ends a record."""
+        stream.seek(self.body)
+        at, inside, goal = self.body, 0, self.target
+        quote = self.rules.quote[0]
+        while data := stream.read(BLOCK):
+            seen = np.frombuffer(data, np.uint8) == quote if self.rules.quote in data else None
+            if goal <= at + len(data):
+                quotes = np.flatnonzero(seen) if seen is not None else np.zeros(0, np.int64)
+                while goal <= at + len(data):
+                    begin = max(goal - at - 1, 0)
+                    end = self.rules.first_end(data, begin, quotes, inside)
+                    if not end:
+                        break
+                    yield at + end
+                    goal = at + end + self.target
+            inside ^= int(np.count_nonzero(seen)) & 1 if seen is not None else 0
+            at += len(data)
+
+    def _block_ends(self, stream: BinaryIO) -> Iterator[int]:
+        """Where reading block by block would cut."""
+        start = self.body
+        size = min(BLOCK, self.target)
+        for block in blocks(
+            stream, self.body, self.file.size, self.rules, self.limit, self.file.path, size
+        ):
+            end = block.offset + len(block.data)
+            if end - start >= self.target:
+                yield end
+                start = end
 
 
-def _even_end(data: bytes, begin: int, quotes: np.ndarray, inside: int) -> int:
-    """End of the first newline from `begin` on that isn't inside quotes; 0: none."""
-    while (found := data.find(b"\n", begin)) >= 0:
-        before = int(np.searchsorted(quotes, found))
-        if (before + inside) % 2 == 0:
-            return found + 1
-        if before == len(quotes):
-            return 0
-        begin = int(quotes[before])
-    return 0
+def lines_in(data: bytes) -> int:
+    """Line ends in `data`, each of \\n, \\r\\n and \\r being one."""
+    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
 
 
 def line_of(open: Open, uri: str, offset: int) -> int:
     """Number of the line that holds the byte at `offset`; reads the file up to there."""
-    lines, last, left = 1, b"", offset
+    line, before, left = 1, b"", offset
     with open(uri) as stream:
-        while left > 0 and (data := stream.read(min(SCAN, left))):
+        while left > 0 and (data := stream.read(min(BLOCK, left))):
             left -= len(data)
-            lines += data.count(b"\n") + data.count(b"\r") - (last + data).count(b"\r\n")
-            last = data[-1:] if data.endswith(b"\r") else b""
-    return lines
-
-
-def single_byte(encoding: str) -> bool:
-    """Whether newlines and quotes of this encoding are the ASCII bytes, and nothing else is."""
-    name = codecs.lookup(encoding).name
-    return name in ("utf-8", "ascii") or name.startswith(("iso8859", "cp12", "koi8"))
+            line += lines_in(before + data) - len(before)
+            before = b"\r" if data.endswith(b"\r") else b""
+    return line

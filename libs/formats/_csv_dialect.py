@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
+from itertools import islice
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from libs.common.errors import PermanentError
 from libs.formats import Open
-from libs.formats._blocks import Rules, single_byte
+from libs.formats._blocks import Mask, Rules
+from libs.formats._csv_errors import check_quotes, parse_error
+from libs.formats._encodings import splittable, transcoded, utf8_open
 from libs.formats._keys import refuse_reserved
 from libs.formats._types import NUMBER
 
 DELIMITERS = (",", ";", "\t", "|")
-HEAD = 1 << 16  # bytes from the file's start that decide the dialect
+HEAD = 1 << 18  # bytes from the file's start that decide the dialect
+SNIFFED = 20  # records that the delimiter is found from
 
 
 def one_ascii(value: str) -> str:
@@ -28,9 +34,13 @@ def one_ascii(value: str) -> str:
 
 def known_encoding(value: str) -> str:
     try:
-        return codecs.lookup(value).name
+        name = codecs.lookup(value).name
+        "".encode(name)
     except LookupError:
-        raise ValueError(f"unknown encoding {value!r}; for instance utf-8, latin-1, utf-16") from None
+        raise ValueError(
+            f"unknown encoding {value!r}; for instance utf-8, latin-1, utf-16"
+        ) from None
+    return "utf-8" if name == "utf-8-sig" else name
 
 
 Char = Annotated[str, AfterValidator(one_ascii)]
@@ -45,11 +55,31 @@ class CsvOptions(BaseModel):
     quote: Char | Literal[""] = '"'  # "": quotes are ordinary characters
     escape: Char | None = None
     header: bool | None = None  # None: a header, refused when it looks like data
-    columns: list[str] | None = None  # names to use instead
+    columns: list[str] | None = None  # names to use instead of the header's
     encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
     null_values: list[str] = []  # texts that mean null beside the empty one
     skip_rows: Annotated[int, Field(ge=0)] = 0  # lines before the header
     max_record_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 64 << 20
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CsvOptions:
+        given = [c for c in (self.delimiter, self.quote, self.escape) if c]
+        if len(set(given)) < len(given):
+            raise ValueError("delimiter, quote and escape must differ")
+        return self
+
+    @property
+    def rules(self) -> Rules:
+        """How records end."""
+        mask = _mask(self.escape.encode()) if self.escape else None
+        return Rules(self.quote.encode(), mask)
+
+
+@cache
+def _mask(escape: bytes) -> Mask:
+    """Blanks the escape character and the one after it."""
+    pattern = re.compile(re.escape(escape) + b".", re.DOTALL)
+    return lambda data: pattern.sub(b"xx", data) if escape in data else data
 
 
 @dataclass(frozen=True)
@@ -59,95 +89,111 @@ class Dialect:
     names: tuple[str, ...]
     delimiter: str
     body: int  # where the first data record begins
-    rules: Rules
 
 
 def dialect_of(open: Open, uri: str, path: str, options: CsvOptions) -> Dialect:
-    """Reads the file's head; raises `empty_file`, `parse_error`, `duplicate_columns`, …."""
+    """Reads the head; raises `empty_file`, `parse_error`, `no_header`, `duplicate_columns`, ….
+
+    `open` gives UTF-8 for encodings that can't be cut before they are decoded.
+    """
     with open(uri) as stream:
         head = stream.read(HEAD)
-    bom = 3 if head.startswith(codecs.BOM_UTF8) else 0
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and options.encoding == "utf-8":
+    at = _begin(head, path, options)
+    end = at + _record_end(head[at:], options)
+    if end == len(head) == HEAD:
+        raise parse_error(path, 1, f"the first record is longer than {HEAD:,} bytes")
+    records = _text(head[at:], path, options)
+    delimiter = options.delimiter or _sniff(records, options)
+    check_quotes(head[at:end], options.rules, delimiter, path, lambda: options.skip_rows + 1)
+    cells = next(_reader(_text(head[at:end], path, options), delimiter, options), [""])
+    body = at if options.header is False else end
+    return Dialect(_names(cells, path, options), delimiter, body)
+
+
+def _begin(head: bytes, path: str, options: CsvOptions) -> int:
+    """Where the header begins: after byte order mark, skipped and blank lines."""
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise parse_error(path, 1, "the file is UTF-16; set the option encoding: utf-16")
-    rules = rules_of(options)
-    at = bom
+    at = 3 if head.startswith(codecs.BOM_UTF8) else 0
     for _ in range(options.skip_rows):
         at = head.find(b"\n", at) + 1 or len(head)
-    text = head[at:]
-    if not text.strip(b"\r\n"):
+    text = head[at:].lstrip(b"\r\n")
+    if not text:
         raise PermanentError(f"{path}: the file is empty", code="empty_file", path=path)
-    at += len(text) - len(text.lstrip(b"\r\n"))
-    end = _first_end(head[at:], rules, path, options)
-    line = head[at : at + end].rstrip(b"\r\n").decode(options.encoding, "replace")
-    delimiter = options.delimiter or _sniff(line, options.quote)
-    cells = _cells(line, delimiter, options)
+    return len(head) - len(text)
+
+
+def _record_end(head: bytes, options: CsvOptions) -> int:
+    """End of the first record, or of the head."""
+    quotes = options.rules.quotes(head)
+    seen = options.rules.mask(head) if options.rules.mask else head
+    inside = 0
+    for found in re.finditer(rb"\r\n|\n|\r", seen):
+        inside = int(quotes.searchsorted(found.start()))
+        if inside % 2 == 0:
+            return found.end()
+    return len(head)
+
+
+def _text(head: bytes, path: str, options: CsvOptions) -> str:
+    """The head as text; what is cut off at its end is dropped, and reported with its line later."""
+    encoding = options.encoding if splittable(options.encoding) else "utf-8"
+    return head.decode(encoding, "replace")
+
+
+def _sniff(text: str, options: CsvOptions) -> str:
+    """The candidate that cuts all records into the same number of cells, and into most."""
+
+    def score(delimiter: str) -> tuple[bool, int]:
+        rows = [len(row) for row in islice(_reader(text, delimiter, options), SNIFFED) if row]
+        return len(set(rows[:-1] or rows)) == 1 and rows[0] > 1, rows[0] if rows else 0
+
+    return max(DELIMITERS, key=score)
+
+
+def _reader(text: str, delimiter: str, options: CsvOptions) -> csv.Reader:
+    return csv.reader(
+        StringIO(text, newline=""),
+        delimiter=delimiter,
+        quotechar=options.quote or None,
+        escapechar=options.escape,
+        quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+    )
+
+
+def _names(cells: list[str], path: str, options: CsvOptions) -> tuple[str, ...]:
+    numbered = [f"column_{i}" for i in range(1, len(cells) + 1)]
+    if options.columns:
+        if len(options.columns) != len(cells):
+            detail = f"{len(options.columns)} names in the option columns for {len(cells)} columns"
+            raise parse_error(path, options.skip_rows + 1, detail)
+        return _checked(options.columns, path)
     if options.header is False:
-        names = options.columns or [f"column_{i}" for i in range(1, len(cells) + 1)]
-        return Dialect(checked(names, path, len(cells)), delimiter, at, rules)
+        return _checked(numbered, path)
     if options.header is None and all(NUMBER.fullmatch(cell) for cell in cells):
         raise PermanentError(
-            f"{path}: the first line looks like data, not like column names: {line[:80]!r}; "
-            "set the option header: false (columns are then column_1, …) or header: true",
-            code="no_header", path=path,
-        )  # fmt: skip
-    names = options.columns or [cell or f"column_{i}" for i, cell in enumerate(cells, 1)]
-    return Dialect(checked(names, path, len(cells)), delimiter, at + end, rules)
+            f"{path}: the first line looks like data, not like column names: {','.join(cells)[:80]}"
+            "; set the option header: false (columns are then column_1, …), or header: true "
+            "if these are names",
+            code="no_header",
+            path=path,
+        )
+    return _checked([cell or name for cell, name in zip(cells, numbered, strict=True)], path)
 
 
-def rules_of(options: CsvOptions) -> Rules:
-    return Rules(options.quote.encode())
-
-
-def checked(names: list[str], path: str, cells: int) -> tuple[str, ...]:
-    if len(names) != cells:
-        raise parse_error(path, 1, f"{len(names)} column names for {cells} columns")
+def _checked(names: list[str], path: str) -> tuple[str, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise PermanentError(
             f"{path}: column names appear more than once: {', '.join(map(repr, twice))}; "
-            "rename them, or give names with the option columns",
-            code="duplicate_columns", path=path,
-        )  # fmt: skip
+            "rename them, or give all names with the option columns",
+            code="duplicate_columns",
+            path=path,
+        )
+    if any("\ufffd" in name for name in names):
+        raise parse_error(path, 1, "the header isn't UTF-8; set the option encoding, e.g. latin-1")
     refuse_reserved(names, path)
     return tuple(names)
 
 
-def parse_error(path: str, line: int, detail: str) -> PermanentError:
-    return PermanentError(f"{path}:{line}: {detail}", code="parse_error", path=f"{path}:{line}")
-
-
-def _first_end(head: bytes, rules: Rules, path: str, options: CsvOptions) -> int:
-    """End of the first record."""
-    quotes = rules.quotes(head)
-    at = 0
-    while at < len(head):
-        ends = [p for p in (head.find(b"\n", at), head.find(b"\r", at)) if p >= 0]
-        if not ends:
-            break
-        found = min(ends)
-        if int((quotes < found).sum()) % 2 == 0:
-            return found + 2 if head[found : found + 2] == b"\r\n" else found + 1
-        at = found + 1
-    if len(head) >= HEAD - 4096:
-        raise parse_error(path, 1, f"the header is longer than {HEAD:,} bytes")
-    return len(head)
-
-
-def _sniff(line: str, quote: str) -> str:
-    """The candidate that cuts the header into most cells; a comma when none does."""
-    return max(DELIMITERS, key=lambda d: len(_split(line, d, quote)))
-
-
-def _split(line: str, delimiter: str, quote: str) -> list[str]:
-    rows = csv.reader(
-        StringIO(line, newline=""), delimiter=delimiter, quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-    )  # fmt: skip
-    return next(rows, [""])
-
-
-def _cells(line: str, delimiter: str, options: CsvOptions) -> list[str]:
-    return _split(line, delimiter, options.quote)
-
-
-__all__ = ["CsvOptions", "Dialect", "dialect_of", "parse_error", "rules_of", "single_byte"]
+__all__ = ["CsvOptions", "Dialect", "dialect_of", "transcoded", "utf8_open"]

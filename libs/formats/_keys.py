@@ -1,23 +1,30 @@
-"""Row keys: xxh3-128 over a canonical encoding that never changes (see docs/row-keys.md).
+"""Row keys: xxh3-128 over a canonical encoding that never changes (docs/row-keys.md).
 
-A list of texts is encoded as its members joined with a comma; inside a member ESC is doubled, a
-comma gets an ESC before it. So the common case, a raw CSV line without quotes, is its own encoding.
+A list of texts is encoded as its members joined with commas; inside a member ESC is doubled and a
+comma gets an ESC before it. So the common case, a CSV line without quotes, is its own encoding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from libs.common.errors import PermanentError
 from libs.formats import HASH, ROW, SOURCE, SYSTEM_FIELDS
+from libs.formats._key_texts import key_texts
 
 ESC, COMMA = b"\x1b", b","
-EMPTY = ESC + b"e"  # a text that is there and empty, where absent ones are nothing
+EMPTY = ESC + b"e"  # a cell that is there and empty, where one that isn't there is nothing
+BATCH_ROWS = 1 << 16
+BATCH_BYTES = 16 << 20
+
+Digests = npt.NDArray[np.uint8]  # one row of 16 bytes each
+Place = Callable[[int], str]  # row of a batch → where it stands, for messages
 
 
 def encode_texts(texts: Iterable[str]) -> bytes:
@@ -28,97 +35,74 @@ def encode_texts(texts: Iterable[str]) -> bytes:
 
 
 def names_seed(names: Iterable[str]) -> int:
-    """Seed that makes records with other column names other records."""
+    """Seed by which records with other column names are other records."""
     return xxh3_64_intdigest(encode_texts(names))
 
 
-def digests(records: Iterable[bytes], seed: int = 0) -> np.ndarray:
-    """xxh3-128 of each, as rows of 16 bytes."""
+def digests(records: Iterable[bytes], seed: int = 0) -> Digests:
+    """xxh3-128 of each record."""
     joined = b"".join([xxh3_128_digest(record, seed) for record in records])
     return np.frombuffer(joined, np.uint8).reshape(-1, 16)
 
 
 def records_of(array: pa.Array) -> list[bytes]:
-    """The values of a binary or string array as bytes."""
-    offsets = np.frombuffer(array.buffers()[1], np.int32)
-    bounds = offsets[array.offset : array.offset + len(array) + 1].tolist()
+    """The values of a string or binary array as bytes."""
+    bounds = np.frombuffer(array.buffers()[1], np.int32)
+    bounds = bounds[array.offset : array.offset + len(array) + 1]
     data = array.buffers()[2]
     raw = data.to_pybytes() if data is not None else b""
-    return [raw[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    ends = bounds.tolist()
+    return [raw[a:b] for a, b in zip(ends, ends[1:], strict=False)]
 
 
-def escaped(texts: pa.Array) -> pa.Array:
+def escaped(texts: pa.StringArray) -> pa.StringArray:
     """Each text as it stands inside a canonical list."""
     data = texts.buffers()[2]
-    raw = memoryview(data) if data is not None else b""
-    raw = bytes(raw)
+    raw = data.to_pybytes() if data is not None else b""
     if ESC in raw:
         texts = pc.replace_substring(texts, ESC.decode(), (ESC + ESC).decode())
     if COMMA in raw:
-        texts = pc.replace_substring(texts, ",", (ESC + COMMA).decode())
+        texts = pc.replace_substring(texts, COMMA.decode(), (ESC + COMMA).decode())
     return texts
 
 
-def join_texts(columns: Sequence[pa.Array]) -> pa.Array:
-    """One canonical list per row out of columns of escaped texts without nulls."""
-    if len(columns) == 1:
-        return columns[0]
-    return pc.binary_join_element_wise(*columns, ",")
+def join_texts(columns: Sequence[pa.StringArray]) -> pa.StringArray:
+    """One canonical list per row, out of columns of escaped texts without nulls."""
+    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, ",")
 
 
-def key_texts(name: str, column: pa.Array) -> pa.Array:
-    """Canonical texts of a declared key's values, the same from every format."""
-    kind = column.type
-    if pa.types.is_string(kind):
-        return column
-    if pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return column.cast(pa.string())
-    if pa.types.is_nested(kind) or pa.types.is_null(kind):
+def require_columns(key: Sequence[str], names: Iterable[str], path: str) -> None:
+    """Raises `column_missing` unless every declared key column is there."""
+    known = list(names)
+    missing = [name for name in key if name not in known]
+    if missing:
         raise PermanentError(
-            f"column {name!r} can't be a key: its type is {kind}; a key is a scalar",
-            code="invalid_key", path="spec.source.key",
-        )  # fmt: skip
-    return pa.array([_text(value) for value in column.to_pylist()], pa.string())
+            f"{path}: no column {', '.join(map(repr, missing))} to make row keys from; "
+            f"columns: {', '.join(known)}",
+            code="column_missing",
+            path="spec.source.key",
+        )
 
 
-def _text(value: object) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, float):
-        whole = value.is_integer() and abs(value) < 2**53
-        return str(int(value)) if whole else repr(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    iso = getattr(value, "isoformat", None)
-    if iso is not None:
-        return str(iso()).replace("+00:00", "Z")
-    return str(value)
-
-
-def declared_keys(columns: dict[str, pa.Array], key: Sequence[str], where: str) -> np.ndarray:
-    """Keys from the declared columns; raises PermanentError `column_missing`, `key_null`."""
-    texts = []
-    for name in key:
-        if name not in columns:
-            raise PermanentError(
-                f"{where}: no column {name!r} to make keys from; columns: {', '.join(columns)}",
-                code="column_missing", path="spec.source.key",
-            )  # fmt: skip
-        column = key_texts(name, columns[name])
+def declared_keys(columns: Mapping[str, pa.Array], key: Sequence[str], place: Place) -> Digests:
+    """Keys from the declared columns; raises `key_null`, `invalid_key`."""
+    texts = [key_texts(name, columns[name]) for name in key]
+    for name, column in zip(key, texts, strict=True):
         if column.null_count:
+            row = pc.index(pc.is_null(column), True).as_py()
             raise PermanentError(
-                f"{where}: key column {name!r} is empty in {column.null_count} rows; "
-                "a row without a key can't be told from others: fill it in or leave it out",
-                code="key_null", path="spec.source.key",
-            )  # fmt: skip
-        texts.append(escaped(column))
-    return digests(records_of(join_texts(texts)))
+                f"{place(row)}: the key column {name!r} is empty; a row without a key can't be "
+                "told from others: fill it in, or declare another key",
+                code="key_null",
+                path="spec.source.key",
+            )
+    return digests(records_of(join_texts([escaped(column) for column in texts])))
 
 
 def with_system_columns(
-    columns: list[pa.Array], schema: pa.Schema, rows: np.ndarray, content: np.ndarray, source: int
-) -> pa.RecordBatch:
-    """The columns with `_row`, `_hash` and `_source` after them."""
+    columns: Sequence[pa.Array], schema: pa.Schema, rows: Digests, content: Digests, source: int
+) -> Iterator[pa.RecordBatch]:
+    """The columns with `_row`, `_hash` and `_source` after them, in batches of bounded size."""
     n = len(rows)
     hashes = np.ascontiguousarray(content[:, :8])
     system = [
@@ -126,16 +110,24 @@ def with_system_columns(
         pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), n, [None, pa.py_buffer(hashes)]),
         pa.array(np.full(n, source, np.int64)),
     ]
-    return pa.RecordBatch.from_arrays(
-        [*columns, *system], schema=pa.schema([*schema, *SYSTEM_FIELDS])
-    )
+    batch = pa.RecordBatch.from_arrays([*columns, *system], schema=full_schema(schema))
+    parts = max(-(-n // BATCH_ROWS), -(-batch.nbytes // BATCH_BYTES))
+    step = max(-(-n // max(parts, 1)), 1)
+    for at in range(0, n, step):
+        yield batch.slice(at, step)
 
 
-def refuse_reserved(names: Iterable[str], where: str) -> None:
-    """Columns of the input may not be called like system columns."""
+def full_schema(schema: pa.Schema) -> pa.Schema:
+    """The user's columns, then the system's."""
+    return pa.schema([*schema, *SYSTEM_FIELDS], schema.metadata)
+
+
+def refuse_reserved(names: Iterable[str], path: str) -> None:
+    """Raises `reserved_column` for columns called like system columns."""
     for name in names:
         if name in (ROW, HASH, SOURCE):
             raise PermanentError(
-                f"{where}: the column name {name!r} is reserved; rename it in the source",
+                f"{path}: the column name {name!r} is reserved; rename it in the source",
                 code="reserved_column",
+                path=path,
             )

@@ -1,8 +1,8 @@
-"""Types of text values: the lattice null < bool, int64 < double, date < timestamp; else string.
+"""Types of text values: null below bool, int64, double, date, timestamp; int64 below double.
 
-A column's type is the join of its values' types, so it depends neither on order nor on splits:
-`convert` accepts a column exactly when each of its values lies below the target type, therefore
-types taken from the head either are the whole column's types or raise TypeConflict.
+A column's type is the join of its values' types, so it depends neither on order nor on splits.
+`convert` accepts a column exactly when each value's type lies below the target, therefore types
+taken from the head either are those of the whole column or raise TypeConflict.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,27 +19,28 @@ from libs.formats import TypeConflict
 
 TIMESTAMP = pa.timestamp("us")
 INSTANT = pa.timestamp("us", "UTC")
-NARROWEST_FIRST = (
-    pa.bool_(), pa.int64(), pa.float64(), pa.date32(), TIMESTAMP, INSTANT,
-)  # fmt: skip
+NARROWEST_FIRST = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), TIMESTAMP, INSTANT)
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
-NUMBER = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?|NaN|-?inf")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][+-]?[0-9]+)?|NaN|-?inf")
 INTEGER = re.compile(r"-?[0-9]+")
 EXACT = 2**53  # integers beyond it are not all doubles
 # Mark of an int64 column with values beyond EXACT: joined with double it becomes string.
 WIDE = {b"oneblock.wide": b"1"}
 
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
 
 def infer_column(name: str, texts: pa.StringArray) -> pa.Field:
-    """The narrowest type that holds every value; null and empty texts have none."""
-    values = texts.filter(pc.greater(pc.binary_length(texts), 0))
+    """The narrowest type that holds every value; nulls have none."""
+    values = texts.drop_null()
     if not len(values):
         return pa.field(name, pa.null())
     for kind in NARROWEST_FIRST:
         try:
-            _converted(values[:1], kind)
+            _converted(values.slice(0, 1), kind)
             found = _converted(values, kind)
-        except ValueError:
+        except ValueError:  # pa.ArrowInvalid is one
             continue
         return pa.field(name, kind, metadata=WIDE if _wide(found) else None)
     return pa.field(name, pa.string())
@@ -46,21 +48,18 @@ def infer_column(name: str, texts: pa.StringArray) -> pa.Field:
 
 def convert(name: str, texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
     """The texts as `kind`; raises TypeConflict when a value's own type isn't below `kind`."""
-    if kind == pa.string():
+    if pa.types.is_string(kind):
         return texts
-    filled = pc.greater(pc.binary_length(texts), 0)
-    if not pc.all(filled, skip_nulls=False).as_py():
-        texts = pc.if_else(filled, texts, pa.scalar(None, pa.string()))
     try:
         return _converted(texts, kind)
-    except ValueError as wrong:  # pa.ArrowInvalid is one
+    except ValueError as wrong:
         raise TypeConflict(name, f"not every value is a {kind}: {wrong}") from wrong
 
 
 def _converted(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
     if pa.types.is_null(kind):
         if texts.null_count < len(texts):
-            raise ValueError("has values")
+            raise ValueError("there are values")
         return pa.nulls(len(texts))
     if pa.types.is_boolean(kind):
         return _booleans(texts)
@@ -74,57 +73,79 @@ def _converted(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
 
 def _booleans(texts: pa.StringArray) -> pa.Array:
     true = pc.is_in(texts, pa.array(TRUE))
-    false = pc.is_in(texts, pa.array(FALSE))
-    if not pc.all(pc.or_(pc.or_(true, false), pc.is_null(texts))).as_py():
+    known = pc.or_(pc.or_(true, pc.is_in(texts, pa.array(FALSE))), pc.is_null(texts))
+    if not pc.all(known).as_py():
         raise ValueError("neither true nor false")
-    return pc.if_else(pc.is_null(texts), pa.scalar(None, pa.bool_()), true)
+    return (
+        pc.if_else(pc.is_null(texts), pa.scalar(None, pa.bool_()), true)
+        if texts.null_count
+        else true
+    )
 
 
-def _first_bytes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
-    """(the first three bytes of each text as columns, zero beyond its end; lengths)."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    data = texts.buffers()[2]
-    raw = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    lengths = np.diff(offsets)
-    heads = np.zeros((3, len(texts)), np.uint8)
-    last = max(len(raw) - 1, 0)
-    for i in range(3):
-        if len(raw):
-            heads[i] = np.where(lengths > i, raw[np.minimum(offsets[:-1] + i, last)], 0)
-    return heads, lengths
+class _Starts:
+    """The first bytes of each text, to look at how numbers are written."""
+
+    def __init__(self, texts: pa.StringArray) -> None:
+        offsets = np.frombuffer(texts.buffers()[1], np.int32)
+        offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
+        data = texts.buffers()[2]
+        # Zeros beyond the end, so that looking a little further is always allowed.
+        size = int(offsets[-1])
+        self._raw = np.frombuffer(data, np.uint8) if size else np.zeros(4, np.uint8)
+        self._begin = offsets[:-1]
+        self._lengths = np.diff(offsets)
+        # A text of no bytes is a null here and looks like the digit 1: nothing to refuse.
+        first = self._raw[np.minimum(self._begin, len(self._raw) - 1)]
+        self.first = np.where(self._lengths > 0, first, ord("1"))
+
+    def at(self, rows: Numbers, index: int) -> Bytes:
+        """Byte number `index` of these rows; zero beyond a text's end."""
+        places = np.minimum(self._begin[rows] + index, len(self._raw) - 1)
+        return np.where(self._lengths[rows] > index, self._raw[places], np.uint8(0))
+
+    def padded(self) -> Numbers:
+        """Rows whose digits begin with a zero that more digits follow."""
+        zero = np.flatnonzero(self.first == ord("0"))
+        minus = np.flatnonzero(self.first == ord("-"))
+        return np.concatenate([
+            zero[_digit(self.at(zero, 1))],
+            minus[(self.at(minus, 1) == ord("0")) & _digit(self.at(minus, 2))],
+        ])  # fmt: skip
+
+
+def _digit(byte: Bytes) -> npt.NDArray[np.bool_]:
+    return (byte >= ord("0")) & (byte <= ord("9"))
 
 
 def _refuse_unusual(texts: pa.StringArray) -> None:
     """Integers that don't print back the same: 007, 0x1F, -0."""
-    heads, lengths = _first_bytes(texts)
-    leading = (heads[0] == ord("0")) & (lengths > 1)
-    negative = (heads[0] == ord("-")) & (heads[1] == ord("0"))
-    if leading.any() or negative.any():
+    starts = _Starts(texts)
+    zero = np.flatnonzero(starts.first == ord("0"))
+    minus = np.flatnonzero(starts.first == ord("-"))
+    if starts.at(zero, 1).any() or (starts.at(minus, 1) == ord("0")).any():
         raise ValueError("an integer with leading zeros")
 
 
 def _refuse_inexact(texts: pa.StringArray, found: pa.Array) -> None:
     """Numbers not written as JSON writes them, out of range, or integers that lose digits."""
-    heads, _ = _first_bytes(texts)
-    second = np.where(heads[0] == ord("-"), heads[2], heads[1])
-    first = np.where(heads[0] == ord("-"), heads[1], heads[0])
-    odd = (first == ord("0")) & (second >= ord("0")) & (second <= ord("9"))
-    odd |= (heads[0] == ord("+")) | (first >= ord("A"))
-    values = found.to_numpy(zero_copy_only=False)
-    odd |= ~(np.abs(values) < EXACT) & ~np.isnan(values)
-    if not odd.any():
-        return
-    for text in pc.filter(texts, pa.array(odd)).to_pylist():
-        if text is not None:
-            _check_number(text)
+    starts = _Starts(texts)
+    values = found.fill_null(0.0).to_numpy() if found.null_count else found.to_numpy()
+    odd = np.flatnonzero(~(np.abs(values) < EXACT))  # NaN as well
+    minus = np.flatnonzero(starts.first == ord("-"))
+    signed = minus[starts.at(minus, 1) >= ord("A")]
+    lettered = np.flatnonzero((starts.first == ord("+")) | (starts.first >= ord("A")))
+    suspects = np.concatenate([odd, lettered, signed, starts.padded()])
+    for row in np.unique(suspects).tolist():
+        _check_number(texts[row].as_py())
 
 
 def _check_number(text: str) -> None:
     if not NUMBER.fullmatch(text):
         raise ValueError(f"{text!r} is not written as a number")
-    if INTEGER.fullmatch(text) and abs(int(text)) > EXACT:
+    if INTEGER.fullmatch(text) and (len(text) > 17 or abs(int(text)) > EXACT):
         raise ValueError(f"{text!r} has more digits than a double")
-    if "inf" not in text and text != "NaN" and abs(float(text)) == float("inf"):
+    if "inf" not in text and abs(float(text)) == float("inf"):
         raise ValueError(f"{text!r} is out of range")
 
 
@@ -137,13 +158,14 @@ def _wide(found: pa.Array) -> bool:
 
 def join_fields(a: pa.Field, b: pa.Field) -> pa.Field:
     """The narrowest field that holds what both hold."""
-    if pa.types.is_null(a.type) or a.type == b.type and not a.metadata:
+    if pa.types.is_null(a.type):
         return b
-    if pa.types.is_null(b.type) or a.type == b.type:
+    if pa.types.is_null(b.type):
         return a
+    if a.type == b.type:
+        return a if a.metadata else b
     kinds = {a.type, b.type}
-    wide = a.metadata or b.metadata
-    if kinds == {pa.int64(), pa.float64()} and not wide:
+    if kinds == {pa.int64(), pa.float64()} and not (a.metadata or b.metadata):
         return pa.field(a.name, pa.float64())
     if kinds == {pa.date32(), TIMESTAMP}:
         return pa.field(a.name, TIMESTAMP)
@@ -156,5 +178,5 @@ def join_text_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
     for schema in schemas:
         for field in schema:
             known = fields.get(field.name)
-            fields[field.name] = join_fields(known, field) if known else field
+            fields[field.name] = join_fields(known, field) if known is not None else field
     return pa.schema(list(fields.values()))

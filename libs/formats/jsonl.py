@@ -1,22 +1,28 @@
-"""JSON Lines: one object per line."""
+"""JSON Lines (jsonlines.org): one object per line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Annotated, cast
 
-import orjson
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
 from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Writer
 from libs.formats import _keys as keys
-from libs.formats._blocks import Block, Rules, blocks, line_of, plan
-from libs.formats._json_types import Json, column_of, infer_rows, join_json_schemas
-
-ROWS = 1 << 16
+from libs.formats._blocks import BLOCK, Block, Planner, Rules, blocks, line_of
+from libs.formats._json_types import (
+    Json,
+    column_of,
+    infer_fields,
+    join_fields,
+    join_json_schemas,
+    key_column,
+)
+from libs.formats._json_values import BrokenLine, canonical, objects
+from libs.formats._json_writer import JsonlWriteOptions, JsonlWriter
 
 
 class JsonlOptions(BaseModel):
@@ -24,101 +30,85 @@ class JsonlOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_record_bytes: int = 64 << 20
-
-
-class JsonlWriteOptions(BaseModel):
-    """Writer options of jsonl: none so far."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    max_record_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 64 << 20
 
 
 class Jsonl:
     """The format jsonl."""
 
-    suffixes = (".jsonl", ".ndjson")
-    Options = JsonlOptions
-    WriteOptions = JsonlWriteOptions
+    suffixes: tuple[str, ...] = (".jsonl", ".ndjson")
+    Options: type[BaseModel] = JsonlOptions
+    WriteOptions: type[BaseModel] = JsonlWriteOptions
 
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
         if file.size == 0:
-            raise PermanentError(f"{file.path}: the file is empty", code="empty_file")
-        return plan(file, target, open, Rules())
+            raise PermanentError(
+                f"{file.path}: the file is empty", code="empty_file", path=file.path
+            )
+        limit = cast(JsonlOptions, options).max_record_bytes
+        return Planner(file, target, Rules(), limit).splits(open)
 
     def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
-        done, schemas = 0, []
-        for block, rows in _parsed(split, open, cast(JsonlOptions, options)):
-            schemas.append(infer_rows(rows))
+        fields: dict[str, pa.Field] = {}
+        done = 0
+        for block, rows in _parsed(split, open, cast(JsonlOptions, options), limit):
+            join_fields(fields, infer_fields(rows))
             done += len(block.data)
             if limit is not None and done >= limit:
                 break
-        return join_json_schemas(schemas)
+        return pa.schema(list(fields.values()))
 
     def join(self, schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
         return join_json_schemas(schema for _, schema in schemas)
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
-        source = source_id(split.uri)
         known = set(how.schema.names)
-        for _, rows in _parsed(split, open, cast(JsonlOptions, how.options)):
-            for name in set().union(*rows) - known:
-                raise TypeConflict(str(name), "a field that wasn't there before")
-            content = keys.digests(orjson.dumps(r, option=orjson.OPT_SORT_KEYS) for r in rows)
+        of = source_id(split.uri)
+        keys.require_columns(how.key, how.schema.names, split.path)
+        for block, rows in _parsed(split, open, cast(JsonlOptions, how.options)):
+            if unknown := set().union(*rows) - known:
+                raise TypeConflict(min(unknown), "a field that wasn't there before")
+            content = made = keys.digests(canonical(row) for row in rows)
             columns = [column_of(f, [row.get(f.name) for row in rows]) for f in how.schema]
-            named = dict(zip(how.schema.names, columns, strict=True))
-            made = keys.declared_keys(named, how.key, split.path) if how.key else content
-            batch = keys.with_system_columns(columns, how.schema, made, content, source)
-            for at in range(0, batch.num_rows, ROWS):
-                yield batch.slice(at, ROWS)
+            if how.key:
+                texts = {name: key_column(name, [r.get(name) for r in rows]) for name in how.key}
+                made = keys.declared_keys(texts, how.key, _Place(split, open, block))
+            yield from keys.with_system_columns(columns, how.schema, made, content, of)
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
-        return JsonlWriter(path)
+        return JsonlWriter(path, schema)
 
 
 def _parsed(
-    split: Split, open: Open, options: JsonlOptions
+    split: Split, open: Open, options: JsonlOptions, limit: int | None = None
 ) -> Iterator[tuple[Block, list[dict[str, Json]]]]:
+    """Each block's objects; raises `parse_error` with file, line and column."""
+    size = min(limit or BLOCK, BLOCK)
+    most = options.max_record_bytes
     with open(split.uri) as stream:
-        for block in blocks(
-            stream, split.start, split.stop, Rules(), options.max_record_bytes, split.path
-        ):
-            yield block, list(_rows(block, split, open))
-
-
-def _rows(block: Block, split: Split, open: Open) -> Iterator[dict[str, Json]]:
-    at = block.offset
-    for line in block.data.split(b"\n"):
-        text = line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line
-        if text.strip():
+        for block in blocks(stream, split.start, split.stop, Rules(), most, split.path, size):
             try:
-                row = orjson.loads(text)
-            except orjson.JSONDecodeError as wrong:
-                raise _error(split, open, at, f"not JSON: {wrong}") from wrong
-            if not isinstance(row, dict):
-                raise _error(split, open, at, "not a JSON object")
-            yield row
-        at += len(line) + 1
+                rows = objects(block.data, first=block.offset == 0)
+            except BrokenLine as wrong:
+                where = f"{split.path}:{line_of(open, split.uri, block.offset + wrong.offset)}"
+                raise PermanentError(f"{where}: {wrong}", code="parse_error", path=where) from wrong
+            if rows:
+                yield block, rows
 
 
-def _error(split: Split, open: Open, at: int, detail: str) -> PermanentError:
-    where = f"{split.path}:{line_of(open, split.uri, at)}"
-    return PermanentError(f"{where}: {detail}", code="parse_error", path=where)
+class _Place:
+    """Where a row of a block stands: blank lines are no rows."""
 
+    def __init__(self, split: Split, open: Open, block: Block) -> None:
+        self._split, self._open, self._block = split, open, block
 
-class JsonlWriter:
-    """Writes one object per row."""
-
-    def __init__(self, path: str) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115,PTH123
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        lines = [orjson.dumps(row, default=str) for row in batch.to_pylist()]
-        self._file.write(b"".join(line + b"\n" for line in lines))
-
-    def close(self) -> None:
-        self._file.close()
+    def __call__(self, row: int) -> str:
+        lines = self._block.data.split(b"\n")
+        filled = [i for i, line in enumerate(lines) if line.strip()]
+        first = line_of(self._open, self._split.uri, self._block.offset)
+        return f"{self._split.path}:{first + filled[row]}"
 
 
 PLUGIN = Jsonl()

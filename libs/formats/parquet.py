@@ -48,8 +48,7 @@ class Parquet:
     ) -> Iterable[Split]:
         with _opened(open, file.uri, file.path) as parquet:
             sizes = [
-                parquet.metadata.row_group(i).total_byte_size
-                for i in range(parquet.num_row_groups)
+                parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)
             ]
         start = size = 0
         for i, more in enumerate(sizes):
@@ -77,9 +76,11 @@ class Parquet:
                     for f, c in zip(own, batch.columns, strict=True)
                 }
                 content = keys.digests(row_bytes(columns), keys.names_seed(columns))
-                rows = keys.declared_keys(columns, how.key, split.path) if how.key else content
+                rows = content
+                if how.key:
+                    rows = keys.declared_keys(columns, how.key, lambda _: split.path)
                 fitted = _fitted(columns, how.schema, batch.num_rows)
-                yield keys.with_system_columns(fitted, how.schema, rows, content, source)
+                yield from keys.with_system_columns(fitted, how.schema, rows, content, source)
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
         return ParquetWriter(path, schema, cast(ParquetWriteOptions, options))
@@ -89,7 +90,9 @@ def _fitted(columns: dict[str, pa.Array], schema: pa.Schema, rows: int) -> list[
     for name in columns:
         if schema.get_field_index(name) < 0:
             raise TypeConflict(name, "a column that wasn't there before")
-    return [_fit(f, columns[f.name]) if f.name in columns else pa.nulls(rows, f.type) for f in schema]
+    return [
+        _fit(f, columns[f.name]) if f.name in columns else pa.nulls(rows, f.type) for f in schema
+    ]
 
 
 def _fit(field: pa.Field, column: pa.Array) -> pa.Array:

@@ -1,0 +1,122 @@
+"""JSON objects from lines, exactly: every integer keeps its digits, NaN is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn, TypeAlias
+
+import numpy as np
+import orjson
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+BOM = b"\xef\xbb\xbf"
+DIGITS = re.compile(rb"[0-9]{19}")  # where an integer may be beyond 64 bits
+EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")  # where a number may be beyond a double
+
+
+class BrokenLine(ValueError):
+    """A line that is no JSON object; `offset` is where it begins in the block."""
+
+    def __init__(self, detail: str, offset: int) -> None:
+        super().__init__(detail)
+        self.offset = offset
+
+
+def objects(data: bytes, *, first: bool) -> list[dict[str, Json]]:
+    """The objects of a block, blank lines left out; raises BrokenLine.
+
+    `first`: the block begins the file, where a byte order mark may stand.
+    """
+    if first and data.startswith(BOM):
+        data = b"   " + data[3:]
+    loads = _exact if _unusual(data) else orjson.loads
+    try:
+        rows = [loads(line) for line in data.split(b"\n") if line and not line.isspace()]
+    except (ValueError, RecursionError):
+        _explain(data, loads is _exact)
+    if set(map(type, rows)) - {dict}:
+        _explain(data, loads is _exact)
+    return rows
+
+
+def _unusual(data: bytes) -> bool:
+    """Whether a number may be beyond what orjson keeps exactly; errs on the safe side."""
+    seen = np.frombuffer(data, np.uint8)
+    digit = (seen - np.uint8(ord("0"))) < 10
+    for step in (1, 2, 4, 8, 3):  # runs of 2, 4, 8, 16, then 19 digits
+        digit = digit[step:] & digit[: len(digit) - step]
+        if len(digit) == 0:
+            break
+    if len(digit) and digit.any():
+        return True
+    return EXPONENT.search(data) is not None if b"e" in data or b"E" in data else False
+
+
+def _exact(line: bytes) -> Json:
+    """As orjson reads it, but with integers of any size and without numbers beyond a double."""
+    value: Json = orjson.loads(line)  # refuses what isn't JSON
+    if not DIGITS.search(line) and not EXPONENT.search(line):
+        return value
+    exact: Json = json.loads(line, parse_float=_finite, parse_constant=_refused)
+    return exact
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) == float("inf"):
+        raise ValueError(f"the number {text[:40]} is beyond a double")
+    return value
+
+
+def _refused(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    for line in data.split(b"\n"):
+        if line and not line.isspace():
+            yield at, line
+        at += len(line) + 1
+
+
+def _explain(data: bytes, exact: bool) -> NoReturn:
+    """Raises BrokenLine for the first line that is no object."""
+    for at, line in _lines(data):
+        try:
+            value = _exact(line) if exact else orjson.loads(line)
+        except orjson.JSONDecodeError as wrong:
+            raise BrokenLine(_broken(line, wrong), at) from wrong
+        except (ValueError, RecursionError) as wrong:
+            raise BrokenLine(f"not JSON: {wrong}", at) from wrong
+        if not isinstance(value, dict):
+            kind = type(value).__name__
+            raise BrokenLine(f"not a JSON object but a {kind}; jsonl is one object per line", at)
+    raise AssertionError("no line is broken")
+
+
+def _broken(line: bytes, wrong: orjson.JSONDecodeError) -> str:
+    hint = "; one whole object per line" if line.strip() in (b"{", b"[", b"[{") else ""
+    return f"not JSON at column {wrong.colno}: {wrong.msg}{hint}"
+
+
+def canonical(value: Json) -> bytes:
+    """The value with sorted keys and without blanks."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # an integer beyond 64 bits, or nesting beyond orjson's limit
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return text.encode("utf-8", "surrogatepass")
+
+
+def text_of(value: Json) -> str | None:
+    """The value as a text column holds it: texts as they are, others as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
