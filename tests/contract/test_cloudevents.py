@@ -7,12 +7,15 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.common.cloudevents import MAX_BYTES, from_message, to_structured
 from libs.common.errors import PermanentError
 from libs.common.events import CancelRequested, IngestRequested
+
+# A busy machine is no failure.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -166,6 +169,7 @@ def test_a_fact_too_large_for_a_message_is_not_written() -> None:
     assert caught.value.code == "event_too_large"
 
 
+@PATIENT
 @given(subject=st.sampled_from([REQUESTED, CANCEL, "oneblock.event.x"]), body=st.binary())
 def test_no_bytes_raise_anything_but_a_permanent_error(subject: str, body: bytes) -> None:
     code = "invalid_event"
