@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from libs.common.settings import CommonSettings
 from libs.common.trace import current
 
-QUIET = ("nats", "faststream", "asyncio", "uvicorn.access", "aiosqlite")  # warnings only
+QUIET = ("nats", "oneblock.faststream", "asyncio", "uvicorn.access", "aiosqlite")  # warnings only
 
 
 def configure(settings: CommonSettings, service: str, stream: TextIO | None = None) -> None:

@@ -62,7 +62,8 @@ def make_broker(
         ack_policy=AckPolicy.MANUAL,
         apply_types=False,
         middlewares=middlewares,
-        logger=logging.getLogger("faststream"),
+        log_level=logging.DEBUG,
+        logger=logging.getLogger("oneblock.faststream"),
     )
 
 
