@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, event, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -69,10 +69,16 @@ def translated() -> Iterator[None]:
         yield
     except IntegrityError:
         raise  # two writers met; `record` takes the rows again
-    except DataError as error:
-        raise PermanentError(f"the database: {_reason(error)}", code="database_error") from error
     except (DBAPIError, PoolTimeout, OSError) as error:
+        if _is_about_values(error):
+            raise PermanentError(f"the database: {_reason(error)}", code="unkeepable") from error
         raise TransientError(f"the database: {_reason(error)}", code=_code(error)) from error
+
+
+def _is_about_values(error: Exception) -> bool:
+    """SQLSTATE class 22, "data exception": no table will ever take these values."""
+    driver = error.orig if isinstance(error, DBAPIError) else None
+    return str(getattr(driver, "sqlstate", "")).startswith("22")
 
 
 def _reason(error: Exception) -> str:
