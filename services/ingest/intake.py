@@ -12,7 +12,7 @@ from libs.common import manifest, metrics
 from libs.common.bus.fate import charged
 from libs.common.bus.records import Acceptance, Desired, RunRecord, Slot
 from libs.common.crashpoints import crash_point
-from libs.common.errors import Cancelled
+from libs.common.errors import Cancelled, OneBlockError
 from libs.common.events import (
     TERMINAL,
     CancelRequested,
@@ -50,10 +50,15 @@ class Runs(Protocol):
     async def active(self) -> list[Slot]: ...
 
 
-class Outbox(Protocol):
-    """Where facts go; the bus is one."""
+class World(Protocol):
+    """Specs and runs, and where facts go; the bus is one."""
 
+    @property
+    def specs(self) -> Specs: ...
+    @property
+    def runs(self) -> Runs: ...
     async def publish(self, fact: Fact) -> None: ...
+    async def fail(self, run: str, error: OneBlockError) -> RunRecord: ...
 
 
 def request_id(fact: IngestRequested, dataset: str, event_id: str) -> str:
@@ -64,12 +69,8 @@ def request_id(fact: IngestRequested, dataset: str, event_id: str) -> str:
 class Intake:
     """Handles requests, cancels, and the ends of runs; keeps nothing between two messages."""
 
-    def __init__(
-        self, specs: Specs, runs: Runs, outbox: Outbox, warehouse: RunDirs, access: Access
-    ) -> None:
-        self._specs = specs
-        self._runs = runs
-        self._outbox = outbox
+    def __init__(self, world: World, warehouse: RunDirs, access: Access) -> None:
+        self._world = world
         self._warehouse = warehouse
         self._access = access
         self._busy: set[str] = set()
@@ -85,24 +86,24 @@ class Intake:
             raise ManifestError(problems)
         asked = request_id(fact, dataset.dataset, event_id)
         with about(run=run_id(asked), dataset=dataset.dataset), charged(run_id(asked)):
-            accepted = await self._runs.accept(await self._record(fact, dataset, asked))
+            accepted = await self._world.runs.accept(await self._record(fact, dataset, asked))
             log.info("run_accepted", outcome=accepted.outcome, into=accepted.into)
         with charged(accepted.run.id):
             await self._follow(accepted)
 
     async def cancel(self, fact: CancelRequested) -> None:
         """A run that nobody works on ends here; whoever works on it notices and ends it."""
-        record = await self._runs.cancel(fact.run)
+        record = await self._world.runs.cancel(fact.run)
         if record is None:
             log.warning("cancel_of_unknown_run", run=fact.run)
         elif record.ended:
-            await self._outbox.publish(record.changed())
+            await self._world.publish(record.changed())
 
     async def changed(self, fact: RunChanged) -> None:
         """The end of a run makes place for the one that waits."""
         if fact.state not in TERMINAL:
             return
-        following = await self._runs.release(fact.dataset, fact.run)
+        following = await self._world.runs.release(fact.dataset, fact.run)
         if following is not None:
             await self.start(following)
 
@@ -119,8 +120,8 @@ class Intake:
                 self._busy.discard(run.id)
             metrics.FILES.labels("ingest").inc(found.files)
             crash_point("before_resolved")
-            await self._outbox.publish(_resolved(run, run_dir, found))
-            await self._runs.advance(run.id, "transform")
+            await self._world.publish(_resolved(run, run_dir, found))
+            await self._world.runs.advance(run.id, "transform")
             log.info("source_resolved", files=found.files, bytes=found.bytes, digest=found.digest)
             crash_point("after_resolved_before_ack")
 
@@ -129,10 +130,10 @@ class Intake:
 
         A request that comes again, long after, must not set the spec back to what it says.
         """
-        known = await self._runs.get(run_id(asked))
+        known = await self._world.runs.get(run_id(asked))
         if known is not None:
             return known
-        desired = await self._specs.put(dataset)
+        desired = await self._world.specs.put(dataset)
         crash_point("after_spec_put")
         return RunRecord(
             id=run_id(asked),
@@ -150,13 +151,13 @@ class Intake:
         """Tell what became of the request; an end is told again, should it not have been."""
         crash_point("after_slot")
         if accepted.outcome != "duplicate" or accepted.run.ended:
-            await self._outbox.publish(accepted.run.changed())
+            await self._world.publish(accepted.run.changed())
         if accepted.outcome == "active":
             await self.start(accepted.run)
 
     async def _over(self, run: str) -> bool:
         """Whether there is nothing to do any more: the run has ended, or ends as cancelled."""
-        record = await self._runs.get(run)
+        record = await self._world.runs.get(run)
         if record is not None and record.cancel and not record.ended:
             raise Cancelled(run)
         return record is None or record.ended

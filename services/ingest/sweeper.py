@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
@@ -13,15 +12,9 @@ from libs.common.bus.records import RunRecord
 from libs.common.bus.slots import unresolved
 from libs.common.errors import Cancelled, OneBlockError, PermanentError, TransientError
 from libs.common.events import CancelRequested
-from services.ingest.intake import Intake, Outbox, Runs
+from services.ingest.intake import Intake, World
 
 log = structlog.get_logger()
-
-
-class Failing(Outbox, Protocol):
-    """Where facts go, and where a run is ended outside of any message; the bus is one."""
-
-    async def fail(self, run: str, error: OneBlockError) -> RunRecord: ...
 
 
 class Sweeper:
@@ -35,16 +28,14 @@ class Sweeper:
     def __init__(
         self,
         intake: Intake,
-        runs: Runs,
-        bus: Failing,
+        world: World,
         *,
         resume_after: float,
         give_up_after: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._intake = intake
-        self._runs = runs
-        self._bus = bus
+        self._world = world
         self._resume_after = resume_after
         self._give_up_after = give_up_after
         self._clock = clock
@@ -64,8 +55,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look at all of them."""
         stuck: set[str] = set()
-        for slot in await self._runs.active():
-            record = await self._runs.get(slot.run) if slot.run else None
+        for slot in await self._world.runs.active():
+            record = await self._world.runs.get(slot.run) if slot.run else None
             if record is None:
                 continue
             if record.ended or (unresolved(record) and not self._intake.busy(record.id)):
@@ -78,8 +69,8 @@ class Sweeper:
         if not waited:
             return  # its end is perhaps being told just now
         log.warning("slot_of_ended_run", run=record.id, dataset=record.dataset)
-        await self._bus.publish(record.changed())
-        following = await self._runs.release(record.dataset, record.id)
+        await self._world.publish(record.changed())
+        following = await self._world.runs.release(record.dataset, record.id)
         if following is not None:
             await self._start(following)
 
@@ -95,6 +86,6 @@ class Sweeper:
             await self._intake.cancel(CancelRequested(run=run.id))
         except OneBlockError as error:
             if last or isinstance(error, PermanentError):
-                await self._bus.fail(run.id, error)
+                await self._world.fail(run.id, error)
             else:
                 log.warning("run_not_resumed", run=run.id, code=error.code, error=error.detail)

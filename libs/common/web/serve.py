@@ -10,25 +10,42 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import orjson
 import structlog
 import uvicorn
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import OneBlockError, PermanentError
+from libs.common.logs import configure
 from libs.common.settings import CommonSettings
 from libs.common.web.problems import problem_response
 
 READY_FILE = "ONEBLOCK_READY_FILE"  # where a supervisor wants to read {"port", "pid"}
 HTTP_GRACE = 5  # seconds that open requests get at a stop, before the bus's own time begins
+S = TypeVar("S", bound=CommonSettings)
 log = structlog.get_logger()
+
+
+def main(settings: type[S], make_app: Callable[[S], Starlette], service: str) -> NoReturn:
+    """A service's whole `__main__`: settings, logs, app; what is wrong is told in a sentence."""
+    try:
+        read = settings()
+        configure(read, service)
+        app = make_app(read)
+    except ValidationError as error:
+        wrong = "; ".join(f"ONEBLOCK_{_name(e['loc'])}: {e['msg']}" for e in error.errors())
+        sys.exit(f"oneblock {service}: wrong settings: {wrong}")
+    except OneBlockError as error:
+        sys.exit(f"oneblock {service}: {error.detail}")
+    serve(app, read, service)
 
 
 def serve(
@@ -47,13 +64,17 @@ def serve(
     sys.exit(0)
 
 
+def _name(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location).upper()
+
+
 def check_exposure(settings: CommonSettings, service: str, *, needs_tokens: bool) -> None:
     """Raises `tokens_needed` when the service would answer beyond this machine to anybody."""
     if not needs_tokens or settings.tokens_file or is_loopback(settings.host):
         return
     raise PermanentError(
         f"refusing to listen on {settings.host!r} without tokens: {service} would answer anybody "
-        "on the network. Set ONEBLOCK_TOKENS_FILE (make one with `oneblock token new`), "
+        "on the network. Set ONEBLOCK_TOKENS_FILE (make one with `oneblock token create`), "
         "or listen on 127.0.0.1",
         code="tokens_needed",
     )

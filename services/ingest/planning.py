@@ -1,0 +1,85 @@
+"""What a request would do: the files it would find, whether the spec changes, which engine."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from libs.common import manifest
+from libs.common.bus import Desired
+from libs.common.errors import PermanentError
+from libs.common.manifest import DataSet
+from libs.stores import Access, store_for
+from services.ingest.api.answers import Plan, ProblemView, SourcePlan
+
+SAMPLE = 5  # paths shown per source
+LOOK_AT = 100_000  # files per source
+LOOK_FOR = 5.0  # seconds over all sources
+
+
+def plan(
+    dataset: DataSet, stored: Desired | None, active: str | None, access: Access, local_bytes: int
+) -> Plan:
+    """Blocks while it lists; looks at no more than LOOK_AT files a source, for LOOK_FOR seconds."""
+    sources, problems, complete = _sources(dataset, access)
+    size = sum(source.bytes for source in sources)
+    said, generation = _spec(dataset, stored)
+    return Plan(
+        dataset=dataset.dataset,
+        generation=generation,
+        spec=said,
+        files=sum(source.files for source in sources),
+        bytes=size,
+        sources=sources,
+        complete=complete,
+        engine=_engine(dataset, size, local_bytes),
+        destinations=[one.url for one in dataset.spec.destination],
+        active_run=active,
+        problems=problems,
+    )
+
+
+def _spec(dataset: DataSet, stored: Desired | None) -> tuple[str, int]:
+    if stored is None:
+        return "new", 1
+    if stored.deleted:
+        return "deleted", stored.generation + 1
+    if stored.digest == manifest.spec_digest(dataset):
+        return "unchanged", stored.generation
+    return "changed", stored.generation + 1
+
+
+def _engine(dataset: DataSet, size: int, local_bytes: int) -> str:
+    if dataset.spec.engine != "auto":
+        return dataset.spec.engine
+    gpu = dataset.spec.rayJobConfig is not None and dataset.spec.rayJobConfig.gpu > 0
+    return "ray" if gpu or size > local_bytes else "local"
+
+
+def _sources(dataset: DataSet, access: Access) -> tuple[list[SourcePlan], list[ProblemView], bool]:
+    found: list[SourcePlan] = []
+    problems: list[ProblemView] = []
+    complete, until = True, time.monotonic() + LOOK_FOR
+    urls = dataset.spec.source.url
+    for index, url in enumerate(urls):
+        path = "spec.source.url" if len(urls) == 1 else f"spec.source.url[{index}]"
+        one = SourcePlan(url=url, files=0, bytes=0)
+        try:
+            complete &= _list(one, dataset.spec.source.filter, access, until)
+        except PermanentError as error:
+            problems.append(ProblemView(code=error.code, detail=error.detail, path=path))
+        found.append(one)
+    return found, problems, complete
+
+
+def _list(one: SourcePlan, filter: str | None, access: Access, until: float) -> bool:
+    """Counts into `one`; False when there is more."""
+    files = store_for(one.url, access).list(one.url, filter)
+    for info in islice(files, LOOK_AT):
+        one.files += 1
+        one.bytes += info.size
+        if len(one.sample) < SAMPLE:
+            one.sample.append(info.path)
+        if time.monotonic() > until:
+            return False
+    return next(files, None) is None
