@@ -82,7 +82,7 @@ def _unknown_field(loc: tuple[int | str, ...], values: dict[str, object]) -> Pro
     siblings = sorted(f.alias or n for n, f in _model_at(loc[:-1]).model_fields.items())
     by_lower = {sibling.lower(): sibling for sibling in siblings}
     near = get_close_matches(name[:80].lower(), by_lower, n=1)
-    elsewhere = [path for path in _all_paths() if path.rpartition(".")[2].lower() == name.lower()]
+    elsewhere = [path for path in field_paths() if path.rpartition(".")[2].lower() == name.lower()]
     if near:
         hint = f" (did you mean {by_lower[near[0]]!r}?)"
     else:
@@ -109,7 +109,7 @@ def _parts(annotation: object) -> Iterator[type[Part]]:
 
 
 @cache
-def _all_paths() -> tuple[str, ...]:
+def field_paths() -> tuple[str, ...]:
     """Paths of all fields, the outer ones first."""
     return tuple(_paths(DataSet, ""))
 
