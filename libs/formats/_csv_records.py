@@ -15,7 +15,12 @@ from libs.formats import _keys as keys
 from libs.formats._blocks import BLOCK, Block, RecordTooLarge, blocks, line_of
 from libs.formats._csv_dialect import CsvOptions, Dialect, dialect_of
 from libs.formats._csv_errors import (
-    UTF8_HINT, check_bytes, check_quotes, explain, parse_error, records,
+    UTF8_HINT,
+    check_bytes,
+    check_quotes,
+    explain,
+    parse_error,
+    records,
 )  # fmt: skip
 from libs.formats._encodings import splittable, transcoded, utf8_open
 

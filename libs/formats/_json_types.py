@@ -54,7 +54,7 @@ def _scalar(name: str, values: Sequence[Json], kinds: set[type]) -> pa.Field:
         whole = [v for v in values if type(v) is int]
         low, high = min(whole), max(whole)
         wide = low < -EXACT or high > EXACT
-        if kinds == {int} and -(2**63) <= low and high < 2**63:
+        if kinds == {int} and low >= -(2**63) and high < 2**63:
             return pa.field(name, pa.int64(), metadata=WIDE if wide else None)
         if kinds == {int, float} and not wide:
             return pa.field(name, pa.float64())

@@ -25,7 +25,7 @@ class JsonlWriter:
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
         self._schema = schema
-        self._file = Path(path).open("xb")  # noqa: SIM115
+        self._file = Path(path).open("wb")  # noqa: SIM115
 
     def write(self, batch: pa.RecordBatch) -> None:
         for at in range(0, batch.num_rows, ROWS):

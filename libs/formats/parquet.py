@@ -1,64 +1,59 @@
-"""Parquet: split by row groups, decoded in small batches."""
+"""Parquet: split by row groups, decoded in batches whose size is known beforehand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Annotated, BinaryIO, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
 from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Writer
 from libs.formats import _keys as keys
+from libs.formats._parquet_footer import check_footer, corrupt
+from libs.formats._parquet_rows import batches
 from libs.formats._parquet_schema import join_exact, plain_schema
+from libs.formats._parquet_writer import ParquetWriteOptions, ParquetWriter
 from libs.formats._row_bytes import row_bytes
-
-ROWS = 1 << 16
-GROUP_BYTES = 64 << 20
 
 
 class ParquetOptions(BaseModel):
-    """Reader options of parquet: none so far."""
+    """Reader options of parquet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class ParquetWriteOptions(BaseModel):
-    """Writer options of parquet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    compression: str = "zstd"
+    # A few kilobytes can declare billions of rows: refuse rather than fill the warehouse.
+    max_rows: Annotated[int, Field(gt=0)] = 1_000_000_000
 
 
 class Parquet:
     """The format parquet."""
 
-    suffixes = (".parquet",)
-    Options = ParquetOptions
-    WriteOptions = ParquetWriteOptions
+    suffixes: tuple[str, ...] = (".parquet", ".pq")
+    Options: type[BaseModel] = ParquetOptions
+    WriteOptions: type[BaseModel] = ParquetWriteOptions
 
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
         with _opened(open, file.uri, file.path) as parquet:
-            sizes = [
-                parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)
-            ]
-        start = size = 0
+            _check_rows(parquet.metadata, file.path, cast(ParquetOptions, options))
+            metadata = parquet.metadata
+            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+        begin = size = 0
         for i, more in enumerate(sizes):
-            if i > start and size + more > target:
-                yield Split(file.uri, file.path, start, i, size)
-                start, size = i, 0
+            if i > begin and size + more > target:
+                yield Split(file.uri, file.path, begin, i, size)
+                begin, size = i, 0
             size += more
-        yield Split(file.uri, file.path, start, len(sizes), size)
+        yield Split(file.uri, file.path, begin, len(sizes), size)
 
     def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
+        del options, limit  # the footer says it all
         with _opened(open, split.uri, split.path) as parquet:
             return plain_schema(parquet.schema_arrow, split.path)
 
@@ -66,77 +61,121 @@ class Parquet:
         return join_exact(schemas)
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
-        source = source_id(split.uri)
-        with _opened(open, split.uri, split.path) as parquet:
+        of = source_id(split.uri)
+        with _opened(open, split.uri, split.path) as parquet, open(split.uri) as again:
             own = plain_schema(parquet.schema_arrow, split.path)
-            groups = list(range(split.start, split.stop))
-            for batch in parquet.iter_batches(ROWS, row_groups=groups, use_threads=False):
+            _check_fits(own, how.schema)
+            keys.require_columns(how.key, own.names, split.path)
+            done = 0
+            for batch in _decoded(parquet, again, split):
                 columns = {
-                    f.name: c if c.type == f.type else c.cast(f.type)
-                    for f, c in zip(own, batch.columns, strict=True)
+                    field.name: _cast(column, field, split.path)
+                    for field, column in zip(own, batch.columns, strict=True)
                 }
-                content = keys.digests(row_bytes(columns), keys.names_seed(columns))
-                rows = content
+                seed = keys.names_seed(sorted(columns))
+                made = content = keys.digests(row_bytes(columns, batch.num_rows), seed)
                 if how.key:
-                    rows = keys.declared_keys(columns, how.key, lambda _: split.path)
-                fitted = _fitted(columns, how.schema, batch.num_rows)
-                yield from keys.with_system_columns(fitted, how.schema, rows, content, source)
+                    made = keys.declared_keys(columns, how.key, _Place(split, done))
+                fitted = [_fit(field, columns, batch.num_rows) for field in how.schema]
+                yield from keys.with_system_columns(fitted, how.schema, made, content, of)
+                done += batch.num_rows
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
         return ParquetWriter(path, schema, cast(ParquetWriteOptions, options))
 
 
-def _fitted(columns: dict[str, pa.Array], schema: pa.Schema, rows: int) -> list[pa.Array]:
-    for name in columns:
-        if schema.get_field_index(name) < 0:
-            raise TypeConflict(name, "a column that wasn't there before")
-    return [
-        _fit(f, columns[f.name]) if f.name in columns else pa.nulls(rows, f.type) for f in schema
-    ]
+def _check_rows(metadata: pq.FileMetaData, path: str, options: ParquetOptions) -> None:
+    if metadata.num_rows > options.max_rows:
+        raise PermanentError(
+            f"{path}: declares {metadata.num_rows:,} rows; at most {options.max_rows:,} are read "
+            "(option max_rows)",
+            code="too_many_rows",
+            path=path,
+        )
 
 
-def _fit(field: pa.Field, column: pa.Array) -> pa.Array:
+def _check_fits(own: pa.Schema, schema: pa.Schema) -> None:
+    """Raises TypeConflict unless joining the file's own schema would change nothing."""
+    for field in own:
+        if field.name not in schema.names:
+            raise TypeConflict(field.name, "a column that wasn't there before")
+    try:
+        joined = join_exact([("", schema), ("", own)])
+    except PermanentError as wrong:
+        raise TypeConflict(wrong.path or "", wrong.detail) from wrong
+    for field in own:
+        if joined.field(field.name).type != schema.field(field.name).type:
+            raise TypeConflict(
+                field.name, f"{field.type} doesn't fit {schema.field(field.name).type}"
+            )
+
+
+def _decoded(parquet: pq.ParquetFile, again: BinaryIO, split: Split) -> Iterator[pa.RecordBatch]:
+    """Batches; what pyarrow finds wrong while decoding is `corrupt_file`."""
+
+    def reopen(columns: list[str]) -> pq.ParquetFile:
+        return pq.ParquetFile(again, metadata=parquet.metadata, read_dictionary=columns)
+
+    decoding = batches(parquet, range(split.start, split.stop), reopen)
+    while True:
+        try:
+            batch = next(decoding, None)
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as wrong:
+            raise corrupt(split.path, str(wrong)) from wrong
+        if batch is None:
+            return
+        yield batch
+
+
+def _cast(column: pa.Array, field: pa.Field, path: str) -> pa.Array:
+    """Dictionaries and extensions as plain values."""
     if column.type == field.type:
         return column
     try:
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as wrong:
-        raise TypeConflict(field.name, str(wrong)) from wrong
+        raise PermanentError(
+            f"{path}: column {field.name!r} of the type {column.type} can't be read: {wrong}",
+            code="unsupported_type",
+            path=path,
+        ) from wrong
+
+
+def _fit(field: pa.Field, columns: dict[str, pa.Array], rows: int) -> pa.Array:
+    if field.name not in columns:
+        return pa.nulls(rows, field.type)
+    column = columns[field.name]
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as wrong:
+        raise PermanentError(
+            f"column {field.name!r}: {column.type} doesn't become {field.type}: {wrong}",
+            code="schema_mismatch",
+        ) from wrong
 
 
 @contextmanager
 def _opened(open: Open, uri: str, path: str) -> Iterator[pq.ParquetFile]:
+    """The file, its footer checked; raises `empty_file`, `corrupt_file`, `unsafe_column_type`."""
     with open(uri) as stream:
+        check_footer(stream, path)
+        stream.seek(0)
         try:
-            with pq.ParquetFile(stream) as parquet:
-                yield parquet
-        except (pa.ArrowException, OSError) as wrong:
-            raise PermanentError(
-                f"{path}: not a readable parquet file: {wrong}", code="corrupt_file", path=path
-            ) from wrong
+            parquet = pq.ParquetFile(stream)
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as wrong:
+            raise corrupt(path, str(wrong)) from wrong
+        with parquet:
+            yield parquet
 
 
-class ParquetWriter:
-    """Collects batches into row groups of a sensible size."""
+class _Place:
+    def __init__(self, split: Split, done: int) -> None:
+        self._split, self._done = split, done
 
-    def __init__(self, path: str, schema: pa.Schema, options: ParquetWriteOptions) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression=options.compression)
-        self._waiting: list[pa.RecordBatch] = []
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self._waiting.append(batch)
-        if sum(b.nbytes for b in self._waiting) >= GROUP_BYTES:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            table = pa.Table.from_batches(self._waiting)
-            self._writer.write_table(table, row_group_size=max(len(table), 1))
-        self._waiting = []
+    def __call__(self, row: int) -> str:
+        return f"{self._split.path}: row {self._done + row} from row group {self._split.start} on"
 
 
 PLUGIN = Parquet()
