@@ -156,7 +156,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     process = head.start()
     try:
-        return _stay(head, process, env.get("ONEBLOCK_READY_FILE"))
+        ready = env.get("ONEBLOCK_READY_FILE")
+        return _stay(head, process, Path(ready) if ready else None)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -164,12 +165,15 @@ def main() -> int:
         shutil.rmtree(head.folder, ignore_errors=True)
 
 
-def _stay(head: Head, process: subprocess.Popen[bytes], ready: str | None) -> int:
-    while process.poll() is None and not head.ready():
-        time.sleep(0.1)
-    if process.poll() is None and ready:
-        Path(ready).write_text(head.address)
-    return process.wait()
+def _stay(head: Head, process: subprocess.Popen[bytes], ready: Path | None) -> int:
+    """Until the head ends, or whoever started us does."""
+    parent = os.getppid()
+    while (code := process.poll()) is None and os.getppid() == parent:
+        if ready is not None and head.ready():
+            ready.write_text(head.address)
+            ready = None
+        time.sleep(0.1 if ready else 1.0)
+    return 0 if code is None else code
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 8.0) -> None:

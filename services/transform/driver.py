@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -58,10 +59,11 @@ Report = Callable[[Done], None]
 class Mapper(Protocol):
     """Runs `work.answer` over lines in parallel; answers come in any order, with their index.
 
-    Raises Cancelled when the run was cancelled and TransientError when workers keep dying.
+    Raises Cancelled when the run was cancelled and TransientError when workers keep dying. Closed
+    before its end it drops the tasks that are left.
     """
 
-    def __call__(self, lines: Sequence[str]) -> Iterator[tuple[int, str]]: ...
+    def __call__(self, lines: Sequence[str]) -> Generator[tuple[int, str]]: ...
 
 
 class Conflict(Exception):
@@ -191,8 +193,9 @@ class _Tasks:
     def any_order(self, tasks: Sequence[BaseModel], model: type[M]) -> Iterator[tuple[int, M]]:
         if not tasks:
             return
-        for at, line in self.mapper([task.model_dump_json() for task in tasks]):
-            yield at, _opened(Answer.model_validate_json(line), model)
+        with closing(self.mapper([task.model_dump_json() for task in tasks])) as answers:
+            for at, line in answers:
+                yield at, _opened(Answer.model_validate_json(line), model)
 
     def ordered(self, tasks: Sequence[BaseModel], model: type[M]) -> list[M]:
         found = dict(self.any_order(tasks, model))

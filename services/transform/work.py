@@ -134,14 +134,22 @@ def reduce(task: Reduce) -> Written:
 
 
 class Counted:
-    """Counts the rows that pass."""
+    """Counts what passes, and keeps the error that ends it."""
 
-    rows = 0
+    def __init__(self) -> None:
+        self.rows = 0
+        self.bytes = 0
+        self.error: Exception | None = None
 
     def all(self, batches: Rows) -> Rows:
-        for batch in batches:
-            self.rows += batch.num_rows
-            yield batch
+        try:
+            for batch in batches:
+                self.rows += batch.num_rows
+                self.bytes += batch.nbytes
+                yield batch
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _write(
@@ -157,17 +165,16 @@ def _write(
 
 def _fragments(recipe: Recipe, rows: Rows, schema: pa.Schema, counted: Counted) -> Written:
     out = Counted()
-    size = 0
-
-    def final() -> Rows:
-        nonlocal size
-        for batch in out.all(rows):
-            final = _as(batch, schema)
-            size += final.nbytes
-            yield final
-
-    fragments = write_fragments(recipe.target, final(), schema)
-    return Written(rows_read=counted.rows, rows=out.rows, bytes=size, fragments=tuple(fragments))
+    final = out.all(_as(batch, schema) for batch in rows)
+    try:
+        fragments = write_fragments(recipe.target, final, schema)
+    except OSError:
+        if out.error is not None:  # Lance gives back what its input raised as text in an OSError
+            raise out.error from None
+        raise
+    return Written(
+        rows_read=counted.rows, rows=out.rows, bytes=out.bytes, fragments=tuple(fragments)
+    )
 
 
 def _scatter(

@@ -21,6 +21,7 @@ class Child:
     """One process running `python -m module`; used by one thread at a time, killed by any."""
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
+        self.doomed = False  # killed, or found dead: not to be asked again
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -39,20 +40,26 @@ class Child:
 
     def ask(self, line: str) -> str:
         """Sends one line and waits for one. Raises ChildDied."""
+        try:
+            answer = self._exchange(line.encode() + b"\n")
+        except (OSError, ValueError) as error:
+            self.doomed = True
+            raise ChildDied(f"process {self.pid}: {error}") from error
+        if not answer.endswith(b"\n"):
+            self.doomed = True
+            raise ChildDied(f"process {self.pid} ended in the middle of its work")
+        return answer.decode()
+
+    def _exchange(self, line: bytes) -> bytes:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except (OSError, ValueError) as error:
-            raise ChildDied(f"{self._process.args!r}: {error}") from error
-        if not answer.endswith(b"\n"):
-            raise ChildDied(f"process {self.pid} ended with {self._process.poll()}")
-        return answer.decode()
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
 
     def kill(self) -> None:
         """Ends it at once; a thread that waits in `ask` gets ChildDied."""
+        self.doomed = True
         self._process.kill()
 
     def close(self) -> None:

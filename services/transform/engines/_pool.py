@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -54,7 +54,7 @@ class Pool:
         with self._lock:
             return [c.pid for c in self._children if c is not None and c.alive()]
 
-    def map(self, lines: Sequence[str], limit: int, stop: Stop) -> Iterator[tuple[int, str]]:
+    def map(self, lines: Sequence[str], limit: int, stop: Stop) -> Generator[tuple[int, str]]:
         """Answers as they come, at most `limit` tasks in the pool at a time.
 
         Raises what `stop` says, and TransientError `worker_died` for a task that kept killing its
@@ -112,7 +112,7 @@ class Pool:
     def _serve(self, number: int) -> None:
         child = self._renew(number)
         while not self._closed and (entry := self._queue.get()) is not None:
-            if child is None or not child.alive():
+            if child is None or child.doomed or not child.alive():
                 child = self._renew(number)
             if child is not None and self._take(number, entry):
                 self._work(child, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, TaskCancelledError
@@ -95,7 +95,7 @@ class _Mapper:
             name=f"{plan.run} task",
         )
 
-    def __call__(self, lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    def __call__(self, lines: Sequence[str]) -> Generator[tuple[int, str]]:
         waiting = iter(enumerate(lines))
         pending: dict[ray.ObjectRef, int] = {}
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from services.transform.driver import Output, Report, execute
 from services.transform.engines import Engine, Stop
@@ -25,7 +25,7 @@ class Local:
     def run(self, plan: Plan, report: Report, stop: Stop) -> Output:
         limit = min(2 * self.workers, plan.parallelism or 2 * self.workers)
 
-        def mapper(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+        def mapper(lines: Sequence[str]) -> Generator[tuple[int, str]]:
             return self.pool.map(lines, limit, stop)
 
         return execute(plan, mapper, report)
