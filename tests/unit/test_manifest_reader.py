@@ -167,6 +167,26 @@ def test_half_a_megabyte_of_anything_is_answered_soon(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec__source__url": [f"file:///a{i}" for i in range(20_000)]},
+        {"spec__destination": [{"type": "local", "url": f"/a{i}"} for i in range(9_000)]},
+        {"spec__transform": [{f"fil{i}": 1} for i in range(20_000)]},
+        {"spec__transform": [{"rename": {f"a{i}": "b" for i in range(20_000)}}]},
+        {"metadata__labels": {f"a {i}": "x y" for i in range(20_000)}},
+        {"spec__source__url": "file:///" + "%25" * 100_000},
+        {"x" * 400_000: 1},
+    ],
+    ids=range(7),
+)
+def test_half_a_megabyte_of_mistakes_is_answered_soon(changes: dict[str, Any]) -> None:
+    start = time.monotonic()
+    with pytest.raises(ManifestError):
+        parse(manifest(**changes))
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
     ("value", "said"),
     [
         ({1: 2}, "the key 1 is no text"),

@@ -26,6 +26,7 @@ _SECRET_TEXT = re.compile(
     r"\bglpat-[A-Za-z0-9_-]{20}|\bsk-[A-Za-z0-9_-]{32}|"
     r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."
 )
+_MOST, _DESTINATIONS = 1000, 32  # what the model allows; it tells of longer lists
 _COLUMNS = ("spec.transform", "spec.labels", "metadata.")  # keys there are people's own names
 
 
@@ -35,7 +36,7 @@ def problems(manifest: Mapping[str, object]) -> Iterator[Problem]:
     yield from secrets(manifest, "")  # first, since they must not be echoed by another problem
     yield from metadata_problems(_mapping(manifest.get("metadata")))
     steps = spec.get("transform")
-    for index, step in enumerate(steps if isinstance(steps, list) else []):
+    for index, step in enumerate(_list(steps) if isinstance(steps, list) else []):
         yield from operations.problems(step, join("spec.transform", index))
     yield from _places(spec)
     for path, destination in _destinations(spec):
@@ -49,12 +50,12 @@ def _mapping(value: object) -> Mapping[str, object]:
 def _list(value: object) -> list[object]:
     if value is None:
         return []
-    return value if isinstance(value, list) else [value]
+    return value[:_MOST] if isinstance(value, list) else [value]
 
 
 def _destinations(spec: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
     given = spec.get("destination")
-    for index, one in enumerate(_list(given)):
+    for index, one in enumerate(_list(given)[:_DESTINATIONS]):
         path = join("spec.destination", index) if isinstance(given, list) else "spec.destination"
         yield path, _mapping(one)
 
@@ -63,9 +64,11 @@ def _places(spec: Mapping[str, object]) -> Iterator[Problem]:
     """No destination inside a source (its files would become input), none given twice."""
     given = _mapping(spec.get("source")).get("url")
     sources = [urls.Place.of(url) for url in _list(given) if isinstance(url, str)]
+    seen: set[urls.Place] = set()
     for index, place in enumerate(sources):
-        if place and place in sources[:index]:
+        if place in seen:
             yield Problem("invalid_value", "this URL is given twice", f"spec.source.url[{index}]")
+        seen |= {place} if place else set()
     taken: dict[urls.Place, str] = {}
     for path, destination in _destinations(spec):
         url = destination.get("url")
