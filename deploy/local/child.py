@@ -50,6 +50,7 @@ class Child:
     detail: str = ""
     pid: int | None = None
     restarts: int = 0
+    answered: bool = False  # at least once
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
     _task: asyncio.Task[None] | None = None
@@ -126,6 +127,7 @@ class Child:
         while True:
             missing = await self.spec.probe()
             if missing is None and self.state != "ready":
+                self.answered = True
                 self.ready.set()
                 self._become("ready")
                 took = time.monotonic() - begun

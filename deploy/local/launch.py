@@ -131,7 +131,8 @@ def _wait_accepting(
         position = _pass_on(log, position, tell)
         if gone or (started is None and state["state"] == "down"):
             raise StartFailed(f"the stack did not start; see {log}", hint="try `oneblock doctor`")
-        if (state.get("endpoints") or {}).get("catalog"):
+        endpoints = state.get("endpoints") or {}
+        if endpoints.get("catalog") and endpoints.get("ingest"):
             return state
         time.sleep(0.05)
     raise StartFailed(

@@ -32,7 +32,6 @@ class Supervisor:
         self._begun = time.monotonic()
         self._started_at = datetime.now(UTC).isoformat()
         self._stopping = asyncio.Event()
-        self._answering = False
         self._was_ready = False
         self.children: dict[str, Child] = {}
 
@@ -58,22 +57,22 @@ class Supervisor:
         starting.result()
 
     async def _start(self) -> None:
+        """What people wait for comes first: two cores import only two things at a time."""
         options = self._options
         self._tell(f"starting the stack in {options.home.path}")
-        ahead = asyncio.to_thread(importlib.import_module, "libs.common.bus.admin")
-        admin, _ = await asyncio.gather(ahead, self._start_nats())
-        for change in await admin.migrate(options.nats_url):
-            self._tell(f"nats: {change}")
-        for name in parts.SERVICES:
-            self._add(parts.service(options, name))
-        await asyncio.gather(*(self.children[name].ready.wait() for name in parts.FRONT))
-        self._answering = True
-        self._changed()
-        took = time.monotonic() - self._begun
-        self._tell(
-            f"requests are accepted after {took:.1f} s: catalog {options.url('catalog')}, "
-            f"ingest {options.url('ingest')}"
+        ahead = asyncio.create_task(
+            asyncio.to_thread(importlib.import_module, "libs.common.bus.admin")
         )
+        await self._start_nats()
+        ingest = self._add(parts.service(options, "ingest"))  # longer in importing than we are
+        if changes := await (await ahead).migrate(options.nats_url):
+            self._tell(f"nats is set up: {len(changes)} streams, consumers and buckets changed")
+        catalog = self._add(parts.service(options, "catalog"))
+        await ingest.ready.wait()
+        self._tell(f"requests are accepted after {time.monotonic() - self._begun:.1f} s")
+        for name in ("transform", "sink"):
+            self._add(parts.service(options, name))
+        await catalog.ready.wait()
         if options.ray:
             self._add(parts.ray(options))
             self._tell("ray is starting; until then the local lane does the work")
@@ -122,15 +121,11 @@ class Supervisor:
 
     def _write(self, state: str) -> None:
         options = self._options
-        up = self._answering and state != "down"
-        self._options.home.write_state(
+        options.home.write_state(
             {
                 "state": state,
                 "endpoints": {
-                    "catalog": options.url("catalog") if up else None,
-                    "ingest": options.url("ingest") if up else None,
-                    "nats": options.nats_url if up else None,
-                    "ray": self.children["ray"].spec.url if "ray" in self.children else None,
+                    **{name: self._endpoint(name) for name in ("catalog", "ingest", "nats", "ray")},
                     "s3": None,
                 },
                 "services": {name: c.described() for name, c in self.children.items()},
@@ -141,6 +136,11 @@ class Supervisor:
                 "updated_at": datetime.now(UTC).isoformat(),
             }
         )
+
+    def _endpoint(self, name: str) -> str | None:
+        """The address of a part that has answered once; it keeps it when it is started again."""
+        child = self.children.get(name)
+        return child.spec.url if child and child.answered and child.state != "stopped" else None
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import httpx
@@ -40,6 +40,10 @@ class Request:
     def repeatable(self) -> bool:
         """Whether sending it twice is the same as sending it once."""
         return self.key is not None or self.method in ("GET", "PUT", "DELETE")
+
+    def carrying(self, body: Mapping[str, Any] | str) -> Request:
+        """The same with a body: JSON, or YAML as it was written."""
+        return replace(self, text=body) if isinstance(body, str) else replace(self, json=body)
 
     def headers(self, token: str) -> dict[str, str]:
         head = {"Accept": "application/json"}

@@ -23,6 +23,11 @@ class Document:
 
     manifest: Manifest
     base: Path
+    text: str | None = None
+
+    def body(self) -> dict[str, Any] | str:
+        """What to send: the text as it was written, so that errors name its lines, where it can."""
+        return self.text if self.text and not _relative(self.manifest) else self.plain()
 
     def plain(self) -> dict[str, Any]:
         """The manifest in JSON values alone: YAML's dates as text, relative folders absolute."""
@@ -46,9 +51,10 @@ def load(source: Manifest | str | os.PathLike[str]) -> Document:
     if isinstance(source, Mapping):
         return Document(source, Path.cwd())
     if isinstance(source, str) and "\n" in source:
-        return Document(_parse(source, "the manifest"), Path.cwd())
+        return Document(_parse(source, "the manifest"), Path.cwd(), source)
     path = Path(source)
-    return Document(_parse(read_text(path), str(path)), path.absolute().parent)
+    text = read_text(path)
+    return Document(_parse(text, str(path)), path.absolute().parent, text)
 
 
 def read_text(path: Path) -> str:
@@ -89,6 +95,12 @@ def _urls(manifest: Manifest) -> list[str]:
 
 def _is_relative(url: str) -> bool:
     return bool(url) and "://" not in url and not url.startswith("/")
+
+
+def _relative(manifest: Manifest) -> bool:
+    """Whether something in it is relative to its folder."""
+    targets = [d.get("url") for d in _destinations(manifest) if d.get("type") == "local"]
+    return any(isinstance(url, str) and _is_relative(url) for url in [*_urls(manifest), *targets])
 
 
 def _destinations(manifest: Manifest) -> list[dict[str, Any]]:

@@ -21,7 +21,13 @@ class Answer:
     @classmethod
     def parse(cls, data: Json) -> Self:
         known = {f.name for f in fields(cls)} - {"raw"}
-        return cls(raw=data, **{k: v for k, v in data.items() if k in known and v is not None})
+        values = {**data, **cls._read(data)}
+        return cls(raw=data, **{k: v for k, v in values.items() if k in known and v is not None})
+
+    @classmethod
+    def _read(cls, _data: Json) -> Json:
+        """Fields that aren't taken as they come."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +72,8 @@ class Run(Answer):
     finished_at: str = ""
 
     @classmethod
-    def parse(cls, data: Json) -> Self:
-        stages = tuple(Stage.parse(s) for s in data.get("stages") or ())
-        return super().parse({**data, "stages": stages})
+    def _read(cls, data: Json) -> Json:
+        return {"stages": tuple(Stage.parse(s) for s in data.get("stages") or ())}
 
     @property
     def ended(self) -> bool:
@@ -98,10 +103,9 @@ class Accepted(Answer):
     duplicate: bool = False
 
     @classmethod
-    def parse(cls, data: Json) -> Self:
-        run = data.get("run") or data.get("run_id") or data.get("id")
-        name = run.get("id") if isinstance(run, Mapping) else run
-        return super().parse({**data, "run": name})
+    def _read(cls, data: Json) -> Json:
+        run = data.get("run")
+        return {"run": run.get("id") if isinstance(run, Mapping) else run}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +139,8 @@ class Version(Answer):
     created_at: str = ""
 
     @classmethod
-    def parse(cls, data: Json) -> Self:
-        return super().parse({"number": data.get("version"), **data})
+    def _read(cls, data: Json) -> Json:
+        return {"number": data.get("version")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +162,8 @@ class Page(Answer):
     version: int | None = None
 
     @classmethod
-    def parse(cls, data: Json) -> Self:
-        return super().parse({**data, "rows": tuple(Row.parse(r) for r in data.get("rows") or ())})
+    def _read(cls, data: Json) -> Json:
+        return {"rows": tuple(Row.parse(r) for r in data.get("rows") or ())}
 
     @property
     def columns(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,9 +71,8 @@ class AsyncClient(AsyncWaiting):
     async def plan(self, manifest: manifests.Manifest | str | os.PathLike[str]) -> Json:
         """What applying this manifest would do; changes nothing."""
         document = manifests.load(manifest)
-        return await self._transport.json(
-            Request("ingest", "POST", "/v1/datasets/plan", json=document.plain())
-        )
+        request = Request("ingest", "POST", "/v1/datasets/plan")
+        return await self._transport.json(request.carrying(document.body()))
 
     async def start(
         self, dataset: str, *, force: bool = False, wait: bool = False, key: str | None = None
@@ -193,29 +193,23 @@ class AsyncClient(AsyncWaiting):
     ) -> Request:
         """The request for a manifest, with the relative files it names uploaded."""
         local = manifests.relative_sources(document)
-        params = {"force": _flag(force)}
+        request = Request("ingest", "POST", path, {"force": _flag(force)})
         if not local:
-            return Request("ingest", "POST", path, params, json=document.plain())
+            return request.carrying(document.body())
         urls: dict[str, list[str]] = {}
         for url, files in local.items():
             urls[url] = [(await self.upload(file, progress=progress)).url for file in files]
-        return Request("ingest", "POST", path, params, json=document.with_sources(urls))
+        return request.carrying(document.with_sources(urls))
 
     async def _accepted(
         self, request: Request, key: str | None, wait: bool, timeout: float | None
     ) -> Run:
-        asked = Request(
-            request.service,
-            request.method,
-            request.path,
-            request.params,
-            request.json,
-            key=key or uuid.uuid4().hex,
-        )
+        asked = replace(request, key=key or uuid.uuid4().hex)
         accepted = Accepted.parse(await self._transport.json(asked))
         if wait:
             return await self.wait(accepted.run, timeout=timeout)
-        return Run(raw=accepted.raw, id=accepted.run, dataset=accepted.dataset, state="accepted")
+        found = accepted.raw.get("run")
+        return Run.parse(found if isinstance(found, dict) else {"id": accepted.run})
 
 
 def _flag(value: bool) -> str | None:
