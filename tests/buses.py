@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import nats
 from nats.js import JetStreamContext
@@ -60,9 +60,15 @@ async def jetstream(server: NatsServer) -> AsyncIterator[JetStreamContext]:
         await client.close()
 
 
+@overload
 async def eventually(
-    look: Callable[[], Awaitable[T] | T], within: float = 5.0, every: float = 0.02
-) -> T:
+    look: Callable[[], Coroutine[Any, Any, T]], within: float = 5.0, every: float = 0.02
+) -> T: ...
+@overload
+async def eventually(look: Callable[[], T], within: float = 5.0, every: float = 0.02) -> T: ...
+async def eventually(
+    look: Callable[[], object], within: float = 5.0, every: float = 0.02
+) -> object:
     """The first true answer of `look`; fails when none comes in time."""
     deadline = time.monotonic() + within
     while True:

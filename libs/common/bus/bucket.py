@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 import orjson
 from nats.aio.client import Client
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 from nats.js.kv import KV_OP, KeyValue
 
-from libs.common.bus.faults import TIMEOUT, translated
+from libs.common.bus.faults import TIMEOUT, TRY, Conflict, patiently, translated
 
 NO_MESSAGE = 10037  # JSNoMessageFoundErr: the key is absent, as opposed to the bucket
 
@@ -32,7 +33,7 @@ class Bucket:
     def __init__(self, client: Client, name: str) -> None:
         self.name = name
         self._client = client
-        self._js = client.jetstream(timeout=TIMEOUT)
+        self._js = client.jetstream(timeout=TRY)
         self._stream = f"KV_{name}"
         self._keys = f"$KV.{name}."
 
@@ -49,17 +50,32 @@ class Bucket:
     async def update(self, key: str, value: bytes, revision: int) -> int:
         """Write if `revision` is still the newest; returns the new one. Raises Conflict."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
-        with translated(f"writing {self.name}/{key}"):
-            ack = await self._js.publish(self._keys + key, value, headers=headers)
-        return ack.seq
+        tries = 0
+
+        async def write(timeout: float) -> int:
+            nonlocal tries
+            tries += 1
+            subject = self._keys + key
+            return (await self._js.publish(subject, value, timeout, headers=headers)).seq
+
+        try:
+            return await patiently(f"writing {self.name}/{key}", write)
+        except Conflict:
+            # The answer to an earlier try may have been lost, after it was written.
+            entry = await self.get(key) if tries > 1 else None
+            if entry is None or entry.value != value:
+                raise
+            return entry.revision
 
     async def clock(self) -> datetime:
         """The server's time: the one clock that leases go by."""
-        with translated(f"asking for the time of {self.name}"):
-            reply = await self._client.request(
-                f"$JS.API.STREAM.INFO.{self._stream}", b"", timeout=TIMEOUT
-            )
+        subject = f"$JS.API.STREAM.INFO.{self._stream}"
+
+        async def ask(timeout: float) -> datetime:
+            reply = await self._client.request(subject, b"", timeout=timeout)
             return _time(str(orjson.loads(reply.data)["ts"]))
+
+        return await patiently(f"asking for the time of {self.name}", ask)
 
     async def entries(self, pattern: str) -> list[tuple[str, Entry]]:
         """Every live key that matches `pattern` (NATS wildcards), with its value, by key."""
@@ -84,15 +100,19 @@ class Bucket:
                 await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def _newest(self, key: str) -> tuple[Entry | None, bool]:
-        with translated(f"reading {self.name}/{key}"):
-            try:
-                found = await self._js.get_msg(self._stream, subject=self._keys + key, direct=False)
-            except NotFoundError as error:
-                if error.err_code != NO_MESSAGE:
-                    raise
-                return None, False
+        found = await patiently(f"reading {self.name}/{key}", lambda _: self._message(key))
+        if found is None:
+            return None, False
         entry = Entry(found.data or b"", found.seq or 0, _aware(found.time))
         return entry, bool(found.headers and KV_OP in found.headers)
+
+    async def _message(self, key: str) -> RawStreamMsg | None:
+        try:
+            return await self._js.get_msg(self._stream, subject=self._keys + key, direct=False)
+        except NotFoundError as error:
+            if error.err_code != NO_MESSAGE:
+                raise
+            return None
 
 
 def _aware(time: datetime | None) -> datetime:

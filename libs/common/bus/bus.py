@@ -23,7 +23,7 @@ from libs.common import metrics, trace
 from libs.common.bus import admin, connection, deadletters, lease
 from libs.common.bus.bucket import Bucket
 from libs.common.bus.deadletters import Original
-from libs.common.bus.faults import TIMEOUT, BusNotMigrated, too_large, translated
+from libs.common.bus.faults import TIMEOUT, BusNotMigrated, patiently, too_large
 from libs.common.bus.intake import Intake
 from libs.common.bus.middleware import Desk, Handler, Taken, decode
 from libs.common.bus.records import RunEnded, RunRecord
@@ -41,7 +41,7 @@ from libs.common.bus.topology import (
 from libs.common.bus.watchdog import Fatal, Watchdog, end_process
 from libs.common.cloudevents import CONTENT_TYPE, to_structured
 from libs.common.crashpoints import crash_point
-from libs.common.errors import OneBlockError, PermanentError, TransientError
+from libs.common.errors import OneBlockError, PermanentError
 from libs.common.events import ErrorInfo, Fact, Progress, RunChanged, RunState
 from libs.common.settings import CommonSettings
 
@@ -252,22 +252,13 @@ class Bus:
         """Publish until JetStream says it has it; the id in the headers makes that once."""
         if len(body) > MAX_MESSAGE - HEADROOM:
             raise too_large(f"publishing {subject}")
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                with translated(f"publishing {subject}"):
-                    await self.broker.publish(
-                        body,
-                        subject,
-                        headers=headers,
-                        stream=stream_of(subject),
-                        timeout=max(0.5, deadline - time.monotonic()),
-                    )
-                return
-            except TransientError:
-                if time.monotonic() + 0.2 > deadline:
-                    raise
-                await asyncio.sleep(0.2)
+
+        async def publish(timeout: float) -> None:
+            await self.broker.publish(
+                body, subject, headers=headers, stream=stream_of(subject), timeout=timeout
+            )
+
+        await patiently(f"publishing {subject}", publish)
 
     async def _watch(self, js: JetStreamContext) -> None:
         """Notice what callbacks don't tell: a connection closed silently, a consumer removed."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from nats import errors as core
 from nats.js import errors as js
 
 from libs.common.errors import OneBlockError, PermanentError, TransientError
 
-TIMEOUT = 5.0  # seconds that one question to the server may take
+T = TypeVar("T")
+TIMEOUT = 6.0  # seconds after which a question to the server has failed
+TRY = 1.5  # seconds after which it is asked again: it may have been lost with a connection
+PAUSE = 0.1  # seconds between two tries
 TOO_LARGE = 10054  # JSStreamMessageExceedsMaximumErr
 NO_ROOM = frozenset({10023, 10047, 10077})  # insufficient resources, storage, stream full
 
@@ -51,6 +57,22 @@ def translated(what: str) -> Iterator[None]:
         raise _refused(what, error) from error
     except (core.Error, TimeoutError, OSError) as error:
         raise _unavailable(f"{what}: NATS doesn't answer ({_said(error)})") from error
+
+
+async def patiently(what: str, ask: Callable[[float], Awaitable[T]]) -> T:
+    """Ask until there is an answer or TIMEOUT is over; `ask` gets the seconds of one try.
+
+    Only for what may be asked twice.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            with translated(what):
+                return await ask(TRY)
+        except TransientError:
+            if time.monotonic() + PAUSE > deadline:
+                raise
+            await asyncio.sleep(PAUSE)
 
 
 def too_large(what: str) -> PermanentError:
