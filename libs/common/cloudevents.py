@@ -22,6 +22,7 @@ from libs.common.manifest import reader
 from libs.common.manifest.errors import ManifestError
 
 MAX_BYTES = 1024 * 1024  # the server's limit; ours stay under 64 KB, a manifest may need more
+HEADERS = 4096  # of that, what a message's headers may need
 CONTENT_TYPE = "application/cloudevents+json"
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -54,9 +55,9 @@ def to_structured(
     if trace:
         envelope["traceparent"] = trace
     body = orjson.dumps(envelope)
-    if len(body) > MAX_BYTES:
+    if len(body) > MAX_BYTES - HEADERS:
         raise PermanentError(
-            f"a {fact.TYPE} of {len(body)} bytes; at most {MAX_BYTES} fit into a message",
+            f"a {fact.TYPE} of {len(body)} bytes; at most {MAX_BYTES - HEADERS} fit in a message",
             code="event_too_large",
         )
     return body
