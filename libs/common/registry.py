@@ -29,7 +29,7 @@ class Registry(Generic[T]):
         return sorted(m.name for m in found if not m.name.startswith("_"))
 
     def get(self, key: str) -> T:
-        """The plug-in called `key`; raises PermanentError `unknown_<noun>` with the nearest name."""
+        """The plug-in called `key`; else PermanentError `unknown_<noun>` with the nearest name."""
         if key not in self.keys():
             near = get_close_matches(key, self.keys(), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -13,7 +13,7 @@ from tests.manifests import GONE, manifest
 
 SUPPORTED: list[dict[str, Any]] = [
     {},
-    {"spec__destination": GONE},
+    {"spec__destination": GONE, "metadata__name": "a" * 240},
     {"spec__source__type": "parquet", "spec__source__url": ["file:///a", "upload://b"]},
     {"spec__source__type": "jsonl", "spec__source__filter": "*.jsonl", "spec__source__key": "id"},
     {"spec__destination__format": "csv", "spec__destination__url": "/out"},
@@ -40,6 +40,7 @@ def test_what_this_release_does_is_not_refused(changes: dict[str, Any]) -> None:
 
 
 NOT_YET: list[tuple[dict[str, Any], str, str]] = [
+    ({"metadata__name": "a" * 241}, "metadata.name", "more than 240 characters"),
     ({"spec__source__type": "image"}, "spec.source.type", "image is not supported yet; works now"),
     ({"spec__source__url": "s3://b/x"}, "spec.source.url", "s3:// is not"),
     ({"spec__source__url": ["upload://x", "http://h/x"]}, "spec.source.url[1]", "http:// is not"),
