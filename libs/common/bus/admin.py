@@ -176,7 +176,8 @@ def _changeable(
     for field in fixed:
         if getattr(actual, field) != wanted[field]:
             raise PermanentError(
-                f"{name}: {field} is {getattr(actual, field)!s}, needed is {wanted[field]!s}, and "
+                f"{name}: {field} is {_plain(getattr(actual, field))}, needed is "
+                f"{_plain(wanted[field])}, and "
                 "NATS can't change that in place: save what is in it, delete it "
                 f"(`nats stream rm` or `nats consumer rm`), migrate again",
                 code="bus_not_migratable",

@@ -12,12 +12,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from libs.common.bus.bucket import Bucket, Entry
 from libs.common.bus.faults import Conflict
 from libs.common.bus.records import Record
 from libs.common.errors import LeaseLost, TransientError
 
 TTL = 30.0  # seconds
+log = structlog.get_logger("oneblock.bus")
 
 
 class Held(Record):
@@ -90,14 +93,21 @@ class Lease:
     async def _keep(self) -> None:
         while not self.lost.is_set():
             await asyncio.sleep(self._held.ttl / 3)
-            while not self.lost.is_set():
-                try:
-                    await self._renew()
-                    break
-                except TransientError:
-                    if time.monotonic() - self._renewed > self._held.ttl:
-                        self.lost.set()
-                    await asyncio.sleep(min(1.0, self._held.ttl / 10))
+            try:
+                async with asyncio.timeout(self._renewed + self._held.ttl - time.monotonic()):
+                    await self._renew_patiently()
+            except TimeoutError:
+                self.lost.set()
+            except Exception:
+                log.exception("lease_not_renewed", run=self.run)
+                self.lost.set()
+
+    async def _renew_patiently(self) -> None:
+        while True:
+            try:
+                return await self._renew()
+            except TransientError:
+                await asyncio.sleep(min(1.0, self._held.ttl / 10))
 
     async def _renew(self) -> None:
         asked = time.monotonic()
