@@ -61,7 +61,7 @@ class UploadStore:
             uri=to_uri(path.resolve()),
             path=name,
             size=found.st_size,
-            etag=sha256,
+            etag="",  # its name is its content: there is no other state to tell apart
             mtime=found.st_mtime,
             sha256=sha256,
         )
