@@ -70,7 +70,7 @@ class Bench:
             target=self.warehouse.dataset_uri("default/x"),
             stage=str(self.stage(attempt)),
             sizes=self.sizes,
-            workers=2,
+            workers={"local": 2, "ray": 2},
         )
 
     def stage(self, attempt: int = 1) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -112,6 +112,14 @@ def _infer(plan: Plan, tasks: _Tasks, splits: Sequence[Split]) -> Columns:
     return tasks.ordered([Join(recipe=plan.recipe, schemas=tuple(schemas))], Columns)[0]
 
 
+def _etags(plan: Plan) -> dict[str, str]:
+    return {file.uri: file.etag for file in plan.files if file.etag}
+
+
+def _of(splits: Sequence[Split], etags: Mapping[str, str]) -> dict[str, str]:
+    return {s.uri: etags[s.uri] for s in splits if s.uri in etags}
+
+
 class _Phases:
     """One phase per segment: splits → chunks → … → fragments."""
 
@@ -134,16 +142,18 @@ class _Phases:
 
     def _read(self, columns: Columns) -> list[Written]:
         gathered = groups([s.size for s in self._splits], self._plan.recipe.split)
+        etags = _etags(self._plan)
         asked = [
             Read(
                 recipe=self._plan.recipe,
                 schema_=columns.schema_,
-                splits=tuple(self._splits[g.start : g.stop]),
+                splits=part,
                 number=i,
-                first=g.start,
+                first=gathered[i].start,
                 parts=self._parts(0),
+                etags=_of(part, etags),
             )
-            for i, g in enumerate(gathered)
+            for i, part in enumerate(tuple(self._splits[g.start : g.stop]) for g in gathered)
         ]
         sizes = [sum(s.size for s in task.splits) for task in asked]
         return self._follow(asked, sizes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -12,8 +11,6 @@ from libs.common.errors import OneBlockError, PermanentError
 from libs.formats import SYSTEM_FIELDS
 from services.transform.operations import OPERATIONS, Apply, Exchange, Operation, Rowwise
 from services.transform.plan import Step
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,11 @@ def exchange(step: Step) -> Exchange:
 def after(steps: Sequence[Step], schema: pa.Schema) -> pa.Schema:
     """User columns after the steps. Raises PermanentError that names the step's path."""
     for number, step in enumerate(steps):
-        plugin = _placed(f"spec.transform[{number}]", lambda s=step: OPERATIONS.get(s.name))
-        schema = _placed(
-            f"spec.transform[{number}].{step.name}",
-            lambda p=plugin, s=step, c=schema: p.schema(s.arguments, c),
-        )
+        try:
+            schema = OPERATIONS.get(step.name).schema(step.arguments, schema)
+        except OneBlockError as error:
+            place = f"spec.transform[{number}].{step.name}"
+            raise PermanentError(error.detail, code=error.code, path=place) from error
     return schema
 
 
@@ -91,10 +88,3 @@ def _kept(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([f.with_type(_kept(f.type)) for f in kind])
     return kind
-
-
-def _placed(path: str, do: Callable[[], T]) -> T:
-    try:
-        return do()
-    except OneBlockError as error:
-        raise PermanentError(error.detail, code=error.code, path=path) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
@@ -79,13 +79,14 @@ def make_plan(
     target: str,
     stage: str,
     sizes: Sizes,
-    workers: int,
+    workers: Mapping[EngineName, int],
 ) -> Plan:
-    """Raises PermanentError for a transform that names no operation, or an empty inventory."""
+    """`workers`: of each engine that there is. Raises PermanentError for what can't be planned."""
     spec, ordered = manifest.spec, tuple(files)
     if not ordered:
         raise PermanentError("the sources hold no files", code="no_files", path="spec.source.url")
     total = sum(f.size for f in ordered)
+    engine = choose_engine(spec, total, sizes, tuple(workers))
     recipe = Recipe(
         target=target,
         stage=stage,
@@ -93,7 +94,7 @@ def make_plan(
         options=spec.source.options,
         key=tuple(spec.source.key),
         steps=steps(spec),
-        split=split_size(total, sizes, workers),
+        split=split_size(total, sizes, workers[engine]),
         head=sizes.head,
     )
     job = spec.rayJobConfig
@@ -101,7 +102,7 @@ def make_plan(
         run=run,
         dataset=manifest.dataset,
         attempt=attempt,
-        engine=choose_engine(spec, total, sizes),
+        engine=engine,
         recipe=recipe,
         files=ordered,
         parallelism=job.parallelism if job else None,
@@ -109,12 +110,25 @@ def make_plan(
     )
 
 
-def choose_engine(spec: Spec, total: int, sizes: Sizes) -> EngineName:
-    """auto: small inputs without GPUs go to the local lane, which is there at once."""
-    if spec.engine != "auto":
-        return spec.engine
+def choose_engine(
+    spec: Spec, total: int, sizes: Sizes, available: Sequence[EngineName]
+) -> EngineName:
+    """auto: small inputs without GPUs go to the local lane, which is there at once.
+
+    Raises PermanentError `engine_unavailable` for one that was asked for and isn't configured.
+    """
     gpu = spec.rayJobConfig is not None and spec.rayJobConfig.gpu > 0
-    return "ray" if gpu or total > sizes.local else "local"
+    if spec.engine == "ray" or gpu:
+        if "ray" not in available:
+            raise PermanentError(
+                "no Ray cluster is configured; set ONEBLOCK_RAY_ADDRESS, or ask for engine: local",
+                code="engine_unavailable",
+                path="spec.engine",
+            )
+        return "ray"
+    if spec.engine == "local" or "ray" not in available:
+        return "local"
+    return "ray" if total > sizes.local else "local"
 
 
 def split_size(total: int, sizes: Sizes, workers: int) -> int:
@@ -125,22 +139,11 @@ def split_size(total: int, sizes: Sizes, workers: int) -> int:
 
 def steps(spec: Spec) -> tuple[Step, ...]:
     """The operations in order: one `{name: arguments}` each."""
-    found = [_step(item, f"spec.transform[{i}]") for i, item in enumerate(spec.transform)]
+    found = [Step(name=n, arguments=a) for item in spec.transform for n, a in item.items()]
     job = spec.rayJobConfig
     if job and job.parallelism and "repartition" in job.distributeOps and not spec.entrypoint:
         found.append(Step(name="repartition", arguments=job.parallelism))
     return tuple(found)
-
-
-def _step(item: dict[str, JsonValue], path: str) -> Step:
-    if len(item) != 1:
-        raise PermanentError(
-            f"one operation per item, as {{name: arguments}}; found {', '.join(item) or 'none'}",
-            code="invalid_argument",
-            path=path,
-        )
-    ((name, arguments),) = item.items()
-    return Step(name=name, arguments=arguments)
 
 
 def groups(sizes: Sequence[int], target: int) -> list[range]:

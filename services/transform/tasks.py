@@ -28,6 +28,9 @@ class Infer(Frozen):
     kind: Literal["infer"] = "infer"
     recipe: Recipe
     splits: tuple[Split, ...]
+    etags: dict[str, str] = Field(
+        default_factory=dict
+    )  # uri → the state that was listed; another one is an error
 
 
 class Join(Frozen):
@@ -47,6 +50,7 @@ class Read(Frozen):
     splits: tuple[Split, ...]
     number: int  # of this task within its phase
     first: int  # number of its first split within the run
+    etags: dict[str, str] = Field(default_factory=dict)
     parts: int = 1  # partitions of the exchange that ends the segment
 
 

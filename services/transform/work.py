@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 import numpy as np
@@ -11,7 +12,15 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from libs.common.errors import OneBlockError, PermanentError
-from libs.formats import FORMATS, SYSTEM_FIELDS, Format, ReadOptions, TypeConflict, parse_options
+from libs.formats import (
+    FORMATS,
+    SYSTEM_FIELDS,
+    Format,
+    Open,
+    ReadOptions,
+    TypeConflict,
+    parse_options,
+)
 from libs.stores import open_uri
 from libs.warehouse.fragments import write_fragments
 from services.transform.exchange import ExchangeFile, read_slices
@@ -37,6 +46,7 @@ from services.transform.tasks import (
 )
 
 Rows = Iterator[pa.RecordBatch]
+FULL = "No space left on device"
 POSITION_BITS = 40  # of a row within its split; above them the number of the split
 
 
@@ -54,9 +64,18 @@ def answer(line: str) -> str:
         trouble = Trouble(kind="conflict", detail=str(conflict))
     except OneBlockError as error:
         trouble = Trouble.of(error)
+    except OSError as error:
+        trouble = _full(error) or Trouble(kind="bug", detail=traceback.format_exc(limit=20))
     except Exception:
         trouble = Trouble(kind="bug", detail=traceback.format_exc(limit=20))
     return Answer(trouble=trouble).model_dump_json()
+
+
+def _full(error: OSError) -> Trouble | None:
+    """A disk without space is nobody's bug; Lance says so in words alone."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or FULL in str(error)
+    detail = "no space left in the warehouse; free some, the run goes on by itself"
+    return Trouble(kind="transient", code="storage_full", detail=detail) if full else None
 
 
 def _do(line: str) -> BaseModel:
@@ -77,10 +96,11 @@ def _do(line: str) -> BaseModel:
 def survey(task: Survey) -> Surveyed:
     """Splits of the files; the head's column types are taken from the first file."""
     form, options = _format(task.recipe)
-    splits = [s for f in task.files for s in form.splits(f, task.recipe.split, open_uri, options)]
+    opened = _pinned({f.uri: f.etag for f in task.files})
+    splits = [s for f in task.files for s in form.splits(f, task.recipe.split, opened, options)]
     if not task.head or not splits:
         return Surveyed(splits=tuple(splits))
-    head = form.infer(splits[0], open_uri, options, task.recipe.head)
+    head = form.infer(splits[0], opened, options, task.recipe.head)
     columns = _columns(task.recipe, form.join([(splits[0].path, head)]))
     return Surveyed(splits=tuple(splits), columns=columns)
 
@@ -88,8 +108,9 @@ def survey(task: Survey) -> Surveyed:
 def infer(task: Infer) -> Inferred:
     """Column types over whole splits, joined by file."""
     form, options = _format(task.recipe)
+    opened = _pinned(task.etags)
     found = [
-        (path, form.join([(s.path, form.infer(s, open_uri, options, None)) for s in splits]))
+        (path, form.join([(s.path, form.infer(s, opened, options, None)) for s in splits]))
         for path, splits in groupby(task.splits, key=lambda split: split.path)
     ]
     return Inferred(schemas=tuple((path, dump_schema(schema)) for path, schema in found))
@@ -104,15 +125,15 @@ def join(task: Join) -> Columns:
 
 def read(task: Read) -> Written:
     """Reads splits through the first segment; later exchanges know rows by their position."""
-    recipe, form_options = task.recipe, _format(task.recipe)
-    form, options = form_options
+    recipe, opened = task.recipe, _pinned(task.etags)
+    form, options = _format(recipe)
     schema, counted = load_schema(task.schema_), Counted()
     how = ReadOptions(schema=schema, options=options, key=recipe.key)
     positions = len(segments(recipe.steps)) > 1
 
     def rows() -> Rows:
         for number, split in enumerate(task.splits, task.first):
-            batches = counted.all(form.read(split, open_uri, how))
+            batches = counted.all(form.read(split, opened, how))
             yield from _positioned(batches, number) if positions else batches
 
     try:
@@ -222,6 +243,11 @@ def _refuse_unsafe(schema: pa.Schema) -> None:
                 f"column {field.name!r}: this name is reserved; rename it in the source",
                 code="reserved_column",
             )
+
+
+def _pinned(etags: Mapping[str, str]) -> Open:
+    """Opens files in the state in which they were listed; another state is `source_changed`."""
+    return lambda uri: open_uri(uri, etags.get(uri) or None)
 
 
 def _format(recipe: Recipe) -> tuple[Format, BaseModel]:

@@ -20,7 +20,10 @@ Apply = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
 class Operation(Protocol):
-    """What every operation can do. System columns ride along and are never its business."""
+    """What every operation can do. System columns ride along and are never its business.
+
+    Arguments come as `libs.common.manifest` normalises them.
+    """
 
     rowwise: ClassVar[bool]  # rows come out alone: no row's result depends on another row
 
@@ -86,26 +89,16 @@ def column(operation: str, schema: pa.Schema, name: str) -> pa.Field:
     return schema.field(name)
 
 
-def names(operation: str, value: JsonValue) -> list[str]:
-    """One column name or a list of different ones."""
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(n, str) and n for n in found):
-        raise invalid(operation, f"give a list of column names, such as [a, b]; found {value!r}")
-    listed = [str(n) for n in found]
-    twice = sorted({n for n in listed if listed.count(n) > 1})
-    if twice:
-        raise invalid(operation, f"column {twice[0]!r} is named twice")
-    return listed
+def names(arguments: JsonValue) -> list[str]:
+    """Arguments that are a list of column names; the manifest was checked when it was accepted."""
+    assert isinstance(arguments, list)
+    return [str(name) for name in arguments]
 
 
-def mapping(operation: str, value: JsonValue, example: str) -> dict[str, str]:
-    """`{column: text, …}`, at least one."""
-    if not isinstance(value, dict) or not value:
-        raise invalid(operation, f"give {example}; found {value!r}")
-    wrong = [v for v in value.values() if not isinstance(v, str) or not v]
-    if wrong:
-        raise invalid(operation, f"give {example}; found {wrong[0]!r}")
-    return {k: str(v) for k, v in value.items()}
+def mapping(arguments: JsonValue) -> dict[str, str]:
+    """Arguments that are `{column: text}`."""
+    assert isinstance(arguments, dict)
+    return {name: str(value) for name, value in arguments.items()}
 
 
 def riding(batch: pa.RecordBatch) -> list[str]:

@@ -73,12 +73,9 @@ def _words(values: pa.Array) -> Lane:
     if array.dtype.kind == "f":
         real = array.astype(np.float64) + 0.0  # -0.0 becomes 0.0
         real[np.isnan(real)] = np.nan
-        return real.view(np.uint64)
-    return array.astype(np.uint64) if array.dtype.kind == "u" else _signed(array)
-
-
-def _signed(array: NDArray[np.generic]) -> Lane:
-    return array.astype(np.int64).view(np.uint64)
+        array = real.view(np.uint64)
+    whole: Lane = array.astype(np.uint64 if array.dtype.kind == "u" else np.int64).view(np.uint64)
+    return whole
 
 
 def _hashed(values: pa.Array) -> tuple[Lane, Lane]:

@@ -11,20 +11,18 @@ from pydantic import JsonValue
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
+from libs.common.manifest.operations import SYNONYMS
 from libs.formats import SOURCE
 from services.transform.operations import Apply, Rowwise, column, invalid, mapping
 from services.transform.plan import nearest
 
 TYPES: dict[str, pa.DataType] = {
-    "boolean": pa.bool_(), "bool": pa.bool_(),
+    "bool": pa.bool_(),
     "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
     "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "uint64": pa.uint64(),
-    "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int64(), "integer": pa.int64(),
-    "bigint": pa.int64(),
-    "float": pa.float32(), "float32": pa.float32(), "real": pa.float32(),
-    "double": pa.float64(), "float64": pa.float64(),
-    "string": pa.string(), "text": pa.string(), "varchar": pa.string(),
-    "binary": pa.binary(), "date": pa.date32(), "time": pa.time64("us"),
+    "float32": pa.float32(), "float64": pa.float64(),
+    "string": pa.string(), "binary": pa.binary(),
+    "date": pa.date32(), "time": pa.time64("us"),
     "timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us", "UTC"),
 }  # fmt: skip
 DECIMAL = re.compile(r"(?:decimal|numeric)\((\d{1,2})(?:,\s*(\d{1,2}))?\)")
@@ -33,23 +31,22 @@ SHOWN = 80  # characters of a value that an error shows
 
 def type_called(name: str) -> pa.DataType:
     """The Arrow type of a type's name; raises PermanentError that lists what is known."""
-    known = name.strip().lower()
-    if known in TYPES:
+    lower = name.strip().lower()
+    if (known := SYNONYMS.get(lower, lower)) in TYPES:
         return TYPES[known]
-    decimal = DECIMAL.fullmatch(known)
+    decimal = DECIMAL.fullmatch(lower)
     if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2] or 0) <= int(decimal[1]):
         return pa.decimal128(int(decimal[1]), int(decimal[2] or 0))
-    listed = [*TYPES, "decimal(p,s)"]
-    raise invalid(
-        "cast", f"unknown type {name!r}{nearest(known, listed)}; known: {', '.join(listed)}"
-    )
+    listed = [*TYPES, *SYNONYMS, "decimal(p,s)"]
+    near = nearest(lower, listed)
+    raise invalid("cast", f"unknown type {name!r}{near}; known: {', '.join(listed)}")
 
 
 class Cast:
     rowwise: ClassVar[bool] = True
 
     def schema(self, arguments: JsonValue, schema: pa.Schema) -> pa.Schema:
-        wanted = mapping("cast", arguments, "{column: type}")
+        wanted = mapping(arguments)
         for name, kind in wanted.items():
             _refuse_impossible(column("cast", schema, name), type_called(kind))
         return pa.schema(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import JsonValue
 
-from services.transform.operations import AT, Batches, Exchange, Scatter, column, invalid, names
+from services.transform.operations import AT, Batches, Exchange, Scatter, column, names
 from services.transform.operations._digests import DIGEST, as_array, digests, first_of_each
 from services.transform.tasks import Chunk, Slice
 
@@ -73,13 +73,9 @@ def _pairs(values: pa.Array) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]
 
 
 def _columns(arguments: JsonValue, schema: pa.Schema) -> list[str]:
-    """The columns that decide; nothing, [] or {} means the whole record."""
-    value = arguments.get("columns") if isinstance(arguments, dict) else arguments
-    if isinstance(arguments, dict) and set(arguments) - {"columns"}:
-        raise invalid("dedupe", f"give a list of columns, or nothing; found {arguments!r}")
-    if value is None or value == []:
-        return list(schema.names)
-    return [column("dedupe", schema, n).name for n in names("dedupe", value)]
+    """The columns that decide; [] means the whole record."""
+    wanted = names(arguments) or schema.names
+    return [column("dedupe", schema, name).name for name in wanted]
 
 
 PLUGIN: Exchange = Dedupe()

@@ -7,14 +7,14 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import JsonValue
 
-from services.transform.operations import SYSTEM, Apply, Rowwise, column, invalid, mapping
+from services.transform.operations import Apply, Rowwise, column, invalid, mapping
 
 
 class Rename:
     rowwise: ClassVar[bool] = True
 
     def schema(self, arguments: JsonValue, schema: pa.Schema) -> pa.Schema:
-        renamed = mapping("rename", arguments, "{old: new}")
+        renamed = mapping(arguments)
         for name in renamed:
             column("rename", schema, name)
         after = [f.with_name(renamed.get(f.name, f.name)) for f in schema]
@@ -28,8 +28,6 @@ class Rename:
 
 def _refuse_clashes(after: list[str]) -> None:
     for name in after:
-        if name in SYSTEM:
-            raise invalid("rename", f"{name} is a system column's name; choose another")
         if after.count(name) > 1:
             raise invalid("rename", f"two columns would be called {name!r}")
 
