@@ -54,17 +54,20 @@ class Rules:
         seen = self.mask(data) if self.mask else data
         return np.flatnonzero(np.frombuffer(seen, np.uint8) == self.quote[0])
 
-    def last_end(self, data: bytes) -> int:
-        """End of the last whole record, given that `data` begins with one; 0: none."""
+    def last_end(self, data: bytes, inside: int = 0) -> int:
+        """End of the last record that ends in `data`; 0: none.
+
+        `inside` is 1 when `data` begins inside quotes.
+        """
         newline = b"\n" if b"\n" in data else b"\r"
         stop = len(data) if newline == b"\n" else len(data) - 1  # a last \r may be half a \r\n
         quotes = self.quotes(data)
         seen = self.mask(data) if self.mask else data
         while (found := seen.rfind(newline, 0, max(stop, 0))) >= 0:
             before = int(np.searchsorted(quotes, found))
-            if before % 2 == 0:
+            if (before + inside) % 2 == 0:
                 return found + 1
-            stop = int(quotes[before - 1])
+            stop = int(quotes[before - 1]) if before else 0
         return 0
 
     def first_end(self, data: bytes, begin: int, quotes: Positions, inside: int = 0) -> int:
@@ -87,20 +90,27 @@ def blocks(
 ) -> Iterator[Block]:
     """Blocks of about `size` bytes; raises `record_too_large` beyond `limit` bytes."""
     file.seek(start)
-    at, rest = start, b""
-    while at + len(rest) < stop:
+    at, rest, inside = start, b"", 0
+    while (ahead := at + len(rest)) < stop:
         # Reading as much again as waits keeps a long record's cost linear.
-        more = file.read(min(max(size, len(rest)), stop - at - len(rest)))
+        more = file.read(min(max(size, len(rest)), stop - ahead))
         if not more:
             break
-        data = rest + more if rest else more
-        end = len(data) if at + len(data) >= stop else rules.last_end(data)
-        if end:
-            yield Block(at, data[:end])
-        if len(data) - end > limit:
-            raise RecordTooLarge(path, at + end, limit)
-        rest = data[end:]
-        at += end
+        if rules.mask and rest:  # what is escaped is only known from the record's beginning
+            more, rest, inside = rest + more, b"", 0
+        end = rules.last_end(more, inside)
+        if at + len(rest) + len(more) >= stop:
+            end = len(more)
+        if not end:
+            inside ^= len(rules.quotes(more)) & 1
+            rest += more
+        else:
+            yield Block(at, b"".join((rest, memoryview(more)[:end])))
+            at += len(rest) + end
+            rest = more[end:]
+            inside = len(rules.quotes(rest)) & 1
+        if len(rest) > limit:
+            raise RecordTooLarge(path, at, limit)
     if rest:
         yield Block(at, rest)
 

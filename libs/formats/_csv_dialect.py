@@ -23,7 +23,7 @@ from libs.formats._types import NUMBER
 
 DELIMITERS = (",", ";", "\t", "|")
 HEAD = 1 << 18  # bytes from the file's start that decide the dialect
-SNIFFED = 20  # records that the delimiter is found from
+SNIFFED, SNIFFED_BYTES = 20, 1 << 14  # records that the delimiter is found from
 
 
 def one_ascii(value: str) -> str:
@@ -102,10 +102,9 @@ def dialect_of(open: Open, uri: str, path: str, options: CsvOptions) -> Dialect:
     end = at + _record_end(head[at:], options)
     if end == len(head) == HEAD:
         raise parse_error(path, 1, f"the first record is longer than {HEAD:,} bytes")
-    records = _text(head[at:], path, options)
-    delimiter = options.delimiter or _sniff(records, options)
+    delimiter = options.delimiter or _sniff(_text(head[at : at + SNIFFED_BYTES], options), options)
     check_quotes(head[at:end], options.rules, delimiter, path, lambda: options.skip_rows + 1)
-    cells = next(_reader(_text(head[at:end], path, options), delimiter, options), [""])
+    cells = next(_reader(_text(head[at:end], options), delimiter, options), [""])
     body = at if options.header is False else end
     return Dialect(_names(cells, path, options), delimiter, body)
 
@@ -135,7 +134,7 @@ def _record_end(head: bytes, options: CsvOptions) -> int:
     return len(head)
 
 
-def _text(head: bytes, path: str, options: CsvOptions) -> str:
+def _text(head: bytes, options: CsvOptions) -> str:
     """The head as text; what is cut off at its end is dropped, and reported with its line later."""
     encoding = options.encoding if splittable(options.encoding) else "utf-8"
     return head.decode(encoding, "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from libs.formats._csv_errors import (
 from libs.formats._encodings import splittable, transcoded, utf8_open
 
 NULL = pa.scalar(None, pa.string())
+BLANK_LINES = re.compile(rb"\n{2,}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,12 @@ class Records:
     def digests(self) -> keys.Digests:
         """Content of each record, whatever its quoting, delimiter, encoding and line ends."""
         seed = keys.names_seed(self._source.dialect.names)
-        return keys.digests(self._plain_lines() or self._joined(), seed)
+        if (lines := self._plain_lines()) is not None:
+            found = keys.line_digests(lines, seed)
+            if len(found) == self.rows:
+                return found
+            return keys.line_digests(BLANK_LINES.sub(b"\n", lines).lstrip(b"\n"), seed)
+        return keys.text_digests([_canonical(column) for column in self.cells.values()], seed)
 
     def place(self, row: int) -> str:
         """`file:line` of a record of this block."""
@@ -162,7 +169,7 @@ class Records:
         line = line_of(open, split.uri, self._block.offset)
         return f"{split.path}:{line + self._block.data[: found[row]].count(10)}"
 
-    def _plain_lines(self) -> list[bytes] | None:
+    def _plain_lines(self) -> bytes | None:
         """The canonical records straight from the text, when it has neither quotes nor escapes."""
         data, options = self._block.data, self._source.options
         if self._quoted or (options.escape and options.escape.encode() in data):
@@ -173,14 +180,7 @@ class Records:
             data = data.replace(keys.ESC, keys.ESC + keys.ESC)
         if (delimiter := self._source.dialect.delimiter.encode()) != b",":
             data = data.replace(b",", keys.ESC + b",").replace(delimiter, b",")
-        lines = data.split(b"\n")
-        if len(lines) != self.rows:
-            lines = [line for line in lines if line]
-        return lines
-
-    def _joined(self) -> list[bytes]:
-        columns = [_canonical(column) for column in self.cells.values()]
-        return keys.records_of(keys.join_texts(columns))
+        return data if data.endswith(b"\n") else data + b"\n"
 
 
 def _canonical(cells: pa.StringArray) -> pa.StringArray:

@@ -1,12 +1,15 @@
 """Row keys: xxh3-128 over a canonical encoding that never changes (docs/row-keys.md).
 
-A list of texts is encoded as its members joined with commas; inside a member ESC is doubled and a
-comma gets an ESC before it. So the common case, a CSV line without quotes, is its own encoding.
+A list of texts is encoded as its members joined with commas and a newline at the end; inside a
+member ESC is doubled and a comma gets an ESC before it. So the common case, a CSV line without
+quotes, is its own encoding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from itertools import islice, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,7 @@ from libs.formats._key_texts import key_texts
 
 ESC, COMMA = b"\x1b", b","
 EMPTY = ESC + b"e"  # a cell that is there and empty, where one that isn't there is nothing
+CHUNK = 4096  # digests made at once
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 16 << 20
 
@@ -29,9 +33,8 @@ Place = Callable[[int], str]  # row of a batch → where it stands, for messages
 
 def encode_texts(texts: Iterable[str]) -> bytes:
     """The canonical encoding of a list of texts."""
-    return COMMA.join(
-        text.encode().replace(ESC, ESC + ESC).replace(COMMA, ESC + COMMA) for text in texts
-    )
+    members = (t.encode().replace(ESC, ESC + ESC).replace(COMMA, ESC + COMMA) for t in texts)
+    return COMMA.join(members) + b"\n"
 
 
 def names_seed(names: Iterable[str]) -> int:
@@ -41,18 +44,25 @@ def names_seed(names: Iterable[str]) -> int:
 
 def digests(records: Iterable[bytes], seed: int = 0) -> Digests:
     """xxh3-128 of each record."""
-    joined = b"".join([xxh3_128_digest(record, seed) for record in records])
-    return np.frombuffer(joined, np.uint8).reshape(-1, 16)
+    each = map(xxh3_128_digest, records, repeat(seed))
+    # A few thousand at a time: what is made for them is used again while still in the cache.
+    parts = list(iter(lambda: b"".join(islice(each, CHUNK)), b""))
+    return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, 16)
 
 
-def records_of(array: pa.Array) -> list[bytes]:
-    """The values of a string or binary array as bytes."""
-    bounds = np.frombuffer(array.buffers()[1], np.int32)
-    bounds = bounds[array.offset : array.offset + len(array) + 1]
-    data = array.buffers()[2]
-    raw = data.to_pybytes() if data is not None else b""
-    ends = bounds.tolist()
-    return [raw[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+def line_digests(lines: bytes, seed: int = 0) -> Digests:
+    """xxh3-128 of each line, its line end included."""
+    return digests(BytesIO(lines), seed)
+
+
+def array_digests(records: pa.Array, seed: int = 0) -> Digests:
+    """xxh3-128 of each value of a string or binary array without nulls."""
+    bounds = np.frombuffer(records.buffers()[1], np.int32)
+    bounds = bounds[records.offset : records.offset + len(records) + 1]
+    data = records.buffers()[2]
+    stream = BytesIO(data.to_pybytes() if data is not None else b"")
+    stream.seek(int(bounds[0]))
+    return digests(map(stream.read, np.diff(bounds).tolist()), seed)
 
 
 def escaped(texts: pa.StringArray) -> pa.StringArray:
@@ -66,9 +76,11 @@ def escaped(texts: pa.StringArray) -> pa.StringArray:
     return texts
 
 
-def join_texts(columns: Sequence[pa.StringArray]) -> pa.StringArray:
-    """One canonical list per row, out of columns of escaped texts without nulls."""
-    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, ",")
+def text_digests(columns: Sequence[pa.StringArray], seed: int = 0) -> Digests:
+    """Keys of the rows that these columns of escaped texts without nulls make."""
+    last = pc.binary_join_element_wise(columns[-1], "", "\n")  # also where there is one only
+    records = pc.binary_join_element_wise(*columns[:-1], last, ",") if columns[1:] else last
+    return array_digests(records, seed)
 
 
 def require_columns(key: Sequence[str], names: Iterable[str], path: str) -> None:
@@ -96,7 +108,7 @@ def declared_keys(columns: Mapping[str, pa.Array], key: Sequence[str], place: Pl
                 code="key_null",
                 path="spec.source.key",
             )
-    return digests(records_of(join_texts([escaped(column) for column in texts])))
+    return text_digests([escaped(column) for column in texts])
 
 
 def with_system_columns(

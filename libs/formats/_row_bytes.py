@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.common.errors import PermanentError
-from libs.formats._keys import records_of
 
 Bytes = npt.NDArray[np.uint8]
 Fixed = tuple[str, npt.NDArray[np.generic]]  # numpy type and values of a fixed part
@@ -26,12 +25,12 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 PRESENT = "<u1"
 
 
-def row_bytes(columns: Mapping[str, pa.Array], rows: int) -> list[bytes]:
+def row_bytes(columns: Mapping[str, pa.Array], rows: int) -> pa.BinaryArray:
     """The canonical bytes of each row."""
     parts: list[Fixed | pa.Array] = []
     for name in sorted(columns):
         parts += _parts(columns[name])
-    return records_of(_joined(parts, rows))
+    return _joined(parts, rows)
 
 
 def _parts(column: pa.Array) -> list[Fixed | pa.Array]:

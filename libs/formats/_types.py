@@ -90,19 +90,19 @@ class _Starts:
         offsets = np.frombuffer(texts.buffers()[1], np.int32)
         offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
         data = texts.buffers()[2]
-        # Zeros beyond the end, so that looking a little further is always allowed.
-        size = int(offsets[-1])
-        self._raw = np.frombuffer(data, np.uint8) if size else np.zeros(4, np.uint8)
-        self._begin = offsets[:-1]
-        self._lengths = np.diff(offsets)
-        # A text of no bytes is a null here and looks like the digit 1: nothing to refuse.
-        first = self._raw[np.minimum(self._begin, len(self._raw) - 1)]
-        self.first = np.where(self._lengths > 0, first, ord("1"))
+        self._raw = np.frombuffer(data, np.uint8) if int(offsets[-1]) else np.zeros(1, np.uint8)
+        self._begin, self._end = offsets[:-1], offsets[1:]
+        if not texts.null_count:  # then no text is empty: they all could be cast
+            self.first = self._raw[self._begin]
+        else:  # a null looks like the digit 1: nothing to refuse
+            first = self._raw[np.minimum(self._begin, len(self._raw) - 1)]
+            self.first = np.where(self._end > self._begin, first, np.uint8(ord("1")))
 
     def at(self, rows: Numbers, index: int) -> Bytes:
         """Byte number `index` of these rows; zero beyond a text's end."""
-        places = np.minimum(self._begin[rows] + index, len(self._raw) - 1)
-        return np.where(self._lengths[rows] > index, self._raw[places], np.uint8(0))
+        places = self._begin[rows] + index
+        within = places < self._end[rows]
+        return np.where(within, self._raw[np.where(within, places, 0)], np.uint8(0))
 
     def padded(self) -> Numbers:
         """Rows whose digits begin with a zero that more digits follow."""

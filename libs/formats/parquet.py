@@ -73,7 +73,7 @@ class Parquet:
                     for field, column in zip(own, batch.columns, strict=True)
                 }
                 seed = keys.names_seed(sorted(columns))
-                made = content = keys.digests(row_bytes(columns, batch.num_rows), seed)
+                made = content = keys.array_digests(row_bytes(columns, batch.num_rows), seed)
                 if how.key:
                     made = keys.declared_keys(columns, how.key, _Place(split, done))
                 fitted = [_fit(field, columns, batch.num_rows) for field in how.schema]
