@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import pyarrow.compute  # noqa: F401  # loaded now, so that the first task finds it warm
+import tempfile
+
+import pyarrow as pa
 
 from libs.formats import FORMATS
+from libs.warehouse.fragments import write_fragments
 from services.transform.engines._child import serve
 from services.transform.operations import OPERATIONS
+from services.transform.operations._sql import condition
 from services.transform.work import answer, prepare
 
 
-def main() -> None:
-    prepare()
-    for name in ("csv", "parquet", "jsonl"):
-        if name in FORMATS.keys():  # noqa: SIM118  # a registry is no mapping
-            FORMATS.get(name)
-    for name in OPERATIONS.keys():  # noqa: SIM118
-        OPERATIONS.get(name)
-    import services.transform.operations._sql  # noqa: F401
-
-    serve(answer)
+def warm() -> None:
+    """Loads and uses once what the first task would otherwise wait for."""
+    for registry in (FORMATS, OPERATIONS):
+        for name in registry.keys():  # noqa: SIM118  # a registry is no mapping
+            registry.get(name)
+    batch = pa.record_batch({"a": [1]})
+    condition("a > 0 AND a IS NOT NULL", batch.schema)
+    with tempfile.TemporaryDirectory(prefix="oneblock-warm-") as folder:
+        write_fragments(f"{folder}/x.lance", [batch], batch.schema)
 
 
 if __name__ == "__main__":
-    main()
+    prepare()
+    warm()
+    serve(answer)

@@ -17,7 +17,7 @@ from sqlglot.errors import SqlglotError
 
 from libs.common.errors import PermanentError
 from services.transform.operations import column, invalid
-from services.transform.operations.cast import type_called
+from services.transform.operations.cast import converted, type_called
 
 Value: TypeAlias = pa.Array | pa.Scalar
 Evaluate = Callable[[pa.RecordBatch], Value]
@@ -134,7 +134,7 @@ class _Compiler:
         named = node.args["to"].sql("duckdb")
         kind = type_called({"TIMESTAMPNTZ": "timestamp", "REAL": "float"}.get(named, named))
         inner = self.compile(node.this)
-        return lambda batch: pc.cast(inner(batch), kind)
+        return lambda batch: converted(inner(batch), kind)
 
     def _in(self, node: exp.In) -> Evaluate:
         if not all(isinstance(e, exp.Literal | exp.Null | exp.Neg) for e in node.expressions):
@@ -223,12 +223,12 @@ def _is_in(value: Value, values: pa.Array, unknown: bool) -> Value:
 
 
 def _divide(a: Value, b: Value) -> Value:
-    """Real division; by zero gives NULL."""
-    a, b = (v if pa.types.is_decimal(v.type) else pc.cast(v, pa.float64()) for v in (a, b))
-    return pc.divide(a, _not_zero(b))
+    """Real division as IEEE 754 has it: by zero gives infinity or NaN."""
+    return pc.divide(pc.cast(a, pa.float64()), pc.cast(b, pa.float64()))
 
 
 def _whole(a: Value, b: Value) -> Value:
+    """Towards zero; by zero gives NULL."""
     return pc.divide(a, _not_zero(b))
 
 

@@ -66,9 +66,16 @@ class Cast:
         return apply
 
 
+def converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Raises ArrowInvalid for a value, ArrowNotImplementedError for types, that can't."""
+    if pa.types.is_time(kind) and pa.types.is_string(values.type):  # Arrow lacks this one
+        values = pc.cast(pc.binary_join_element_wise("1970-01-01", values, " "), pa.timestamp("us"))
+    return pc.cast(values, kind)
+
+
 def _refuse_impossible(field: pa.Field, kind: pa.DataType) -> None:
     try:
-        pc.cast(pa.array([], field.type), kind)
+        converted(pa.array([], field.type), kind)
     except pa.ArrowNotImplementedError as error:
         raise PermanentError(
             f"cast: column {field.name!r} is {field.type}, which can't become {kind}",
@@ -80,7 +87,7 @@ def _refuse_impossible(field: pa.Field, kind: pa.DataType) -> None:
 def _cast(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     values = batch.column(field.name)
     try:
-        return pc.cast(values, field.type)
+        return converted(values, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         at = _first_failing(values, field.type)
         source = batch.column(SOURCE)[at].as_py() if SOURCE in batch.schema.names else 0
@@ -93,7 +100,7 @@ def _first_failing(values: pa.Array, kind: pa.DataType) -> int:
     while stop - start > 1:
         middle = (start + stop) // 2
         try:
-            pc.cast(values.slice(start, middle - start), kind)
+            converted(values.slice(start, middle - start), kind)
             start = middle
         except pa.ArrowInvalid:
             stop = middle
