@@ -29,6 +29,18 @@ class Readers:
         reader = await self._reader(dataset, version)
         return await self.run(lambda: page(reader, ask))
 
+    @property
+    def opened(self) -> int:
+        """How many versions are open."""
+        return len(self._open)
+
+    def has(self, dataset: str, version: int) -> bool:
+        """Whether the version was read already, so that there is no need to ask whether it is."""
+        opening = self._open.get((dataset, version))
+        if opening is None or not opening.done() or opening.cancelled():
+            return False
+        return opening.exception() is None
+
     async def run(self, work: Callable[[], T]) -> T:
         """Any other blocking read."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

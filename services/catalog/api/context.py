@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from libs.common.errors import PermanentError
 from libs.common.manifest.names import LABEL, SUBDOMAIN
 from libs.common.web.tokens import Identity, require
-from services.catalog.api.shapes import Problem
 from services.catalog.hub import Hub
 from services.catalog.progress import Board
 from services.catalog.readers import Readers
@@ -20,7 +19,7 @@ from services.catalog.store.database import Database
 
 RUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 NAME = rf"{LABEL}/{SUBDOMAIN}"
-PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _SAYS = {
     401: "No token, or one that is unknown, revoked or expired",
     403: "The token's scopes don't allow it",
@@ -58,9 +57,11 @@ def catalog_of(request: Request) -> Catalog:
 
 Here = Annotated[Catalog, Depends(catalog_of)]
 Reader = Annotated[Identity, Depends(require("read"))]
-Namespace = Annotated[str, Path(pattern=f"^{LABEL}$", max_length=63)]
-Name = Annotated[str, Path(pattern=f"^{SUBDOMAIN}$", max_length=253)]
-RunId = Annotated[str, Path(pattern=f"^{RUN}$", max_length=128)]
+Namespace = Annotated[str, Path(pattern=f"^{LABEL}$", max_length=63, examples=["default"])]
+Name = Annotated[str, Path(pattern=f"^{SUBDOMAIN}$", max_length=253, examples=["cars"])]
+RunId = Annotated[
+    str, Path(pattern=f"^{RUN}$", max_length=128, examples=["run-0123456789abcdef0123"])
+]
 
 
 def namespaces_of(identity: Identity) -> frozenset[str] | None:

@@ -49,7 +49,7 @@ class RowsAsked(Asked):
 
 
 class ViewerAsked(Asked):
-    dataset: Annotated[str, Field(pattern=f"^{NAME}$", max_length=317)]
+    dataset: Annotated[str, Field(pattern=f"^{NAME}$", max_length=317, examples=["default/cars"])]
     config: Literal["default"] = "default"
     split: Literal["train"] = "train"
     offset: Offset = 0
@@ -94,6 +94,8 @@ async def _page(
 
 async def _number(here: Catalog, dataset: str, version: int | None) -> int:
     """The version to read. The tables decide, so that what is told is what can be read."""
+    if version is not None and here.readers.has(dataset, version):
+        return version
     async with here.database.reading() as connection:
         if version is None:
             newest = await queries.newest_version(connection, dataset)
