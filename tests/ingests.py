@@ -19,6 +19,7 @@ from libs.common.bus import admin
 from tests.servers import NatsServer, nats_server
 
 ROOT = Path(__file__).parent.parent
+ACK_WAIT = 2.0  # seconds until what a killed process held is given to another
 
 
 def manifest(name: str, *urls: str, **spec: object) -> dict[str, object]:
@@ -100,7 +101,7 @@ def ingest_on(home: Path, env: Mapping[str, str] | None = None) -> Iterator[Inge
 
     (home / "data").mkdir(parents=True)
     with nats_server(home) as nats:
-        asyncio.run(admin.migrate(nats.url))
+        asyncio.run(admin.migrate(nats.url, ack_wait=ACK_WAIT))
         settings = {
             "ONEBLOCK_NATS_URL": nats.url,
             "ONEBLOCK_WAREHOUSE": (home / "wh").as_uri(),

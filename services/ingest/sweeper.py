@@ -77,6 +77,7 @@ class Sweeper:
     async def _resume(self, record: RunRecord, waited: float) -> None:
         if waited >= self._resume_after:
             log.warning("run_resumed", run=record.id, dataset=record.dataset)
+            await self._world.publish(record.changed())  # it may not have been told either
             await self._start(record, last=waited >= self._give_up_after)
 
     async def _start(self, run: RunRecord, *, last: bool = False) -> None:

@@ -160,9 +160,16 @@ def _request_id(scope: Scope) -> str:
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
+def _route(scope: Scope) -> str:
+    """The template of the route that matched; one without parameters is the path itself."""
+    template = getattr(scope.get("route"), "path", "")
+    plain = "endpoint" in scope and not scope.get("path_params")
+    return str(template or (scope["path"] if plain else "unmatched"))
+
+
 def _measure(scope: Scope, status: int, seconds: float) -> None:
     """Labels are bounded: the route's template and known methods only."""
-    route = str(getattr(scope.get("route"), "path", "") or "unmatched")
+    route = _route(scope)
     method = scope["method"] if scope["method"] in KNOWN else "OTHER"
     HTTP_REQUESTS.labels(method, route, str(status)).inc()
     HTTP_SECONDS.labels(route).observe(seconds)
