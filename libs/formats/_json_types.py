@@ -158,7 +158,7 @@ def _structs(field: pa.Field, values: Sequence[Json], depth: int) -> pa.Array:
     return pa.StructArray.from_arrays(children, fields=fields, mask=mask)
 
 
-def key_column(name: str, values: Sequence[Json]) -> pa.Array:
+def key_column(values: Sequence[Json]) -> pa.Array:
     """The values of a declared key, each by its own type: what others are doesn't change a key."""
     kinds = set(map(type, values)) - {NONE}
     if kinds <= {str}:

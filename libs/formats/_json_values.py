@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import NoReturn, TypeAlias
 
 import numpy as np
@@ -32,27 +31,30 @@ def objects(data: bytes, *, first: bool) -> list[dict[str, Json]]:
     """
     if first and data.startswith(BOM):
         data = b"   " + data[3:]
-    loads = _exact if _unusual(data) else orjson.loads
+    exact = _unusual(data)
+    loads = _exact if exact else orjson.loads
+    lines = data.split(b"\n")
     try:
-        rows = [loads(line) for line in data.split(b"\n") if line and not line.isspace()]
+        rows = [loads(line) for line in lines if line]
     except (ValueError, RecursionError):
-        _explain(data, loads is _exact)
+        rows = _carefully(lines, exact)
     if set(map(type, rows)) - {dict}:
-        _explain(data, loads is _exact)
+        _carefully(lines, exact)
     return rows
 
 
 def _unusual(data: bytes) -> bool:
     """Whether a number may be beyond what orjson keeps exactly; errs on the safe side."""
     seen = np.frombuffer(data, np.uint8)
-    digit = (seen - np.uint8(ord("0"))) < 10
+    digit = run = (seen - np.uint8(ord("0"))) < 10
     for step in (1, 2, 4, 8, 3):  # runs of 2, 4, 8, 16, then 19 digits
-        digit = digit[step:] & digit[: len(digit) - step]
-        if len(digit) == 0:
+        run = run[step:] & run[:-step]
+        if not run.any():
             break
-    if len(digit) and digit.any():
+    else:
         return True
-    return EXPONENT.search(data) is not None if b"e" in data or b"E" in data else False
+    exponent = ((seen[1:] | np.uint8(0x20)) == ord("e")) & digit[:-1]
+    return bool(exponent.any()) and EXPONENT.search(data) is not None
 
 
 def _exact(line: bytes) -> Json:
@@ -75,27 +77,27 @@ def _refused(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    for line in data.split(b"\n"):
+def _carefully(lines: list[bytes], exact: bool) -> list[dict[str, Json]]:
+    """The objects of the lines that aren't blank; raises BrokenLine for the first that has none."""
+    rows, at = [], 0
+    for line in lines:
         if line and not line.isspace():
-            yield at, line
+            rows.append(_object(line, at, exact))
         at += len(line) + 1
+    return rows
 
 
-def _explain(data: bytes, exact: bool) -> NoReturn:
-    """Raises BrokenLine for the first line that is no object."""
-    for at, line in _lines(data):
-        try:
-            value = _exact(line) if exact else orjson.loads(line)
-        except orjson.JSONDecodeError as wrong:
-            raise BrokenLine(_broken(line, wrong), at) from wrong
-        except (ValueError, RecursionError) as wrong:
-            raise BrokenLine(f"not JSON: {wrong}", at) from wrong
-        if not isinstance(value, dict):
-            kind = type(value).__name__
-            raise BrokenLine(f"not a JSON object but a {kind}; jsonl is one object per line", at)
-    raise AssertionError("no line is broken")
+def _object(line: bytes, at: int, exact: bool) -> dict[str, Json]:
+    try:
+        value: Json = _exact(line) if exact else orjson.loads(line)
+    except orjson.JSONDecodeError as wrong:
+        raise BrokenLine(_broken(line, wrong), at) from wrong
+    except (ValueError, RecursionError) as wrong:
+        raise BrokenLine(f"not JSON: {wrong}", at) from wrong
+    if isinstance(value, dict):
+        return value
+    kind = type(value).__name__
+    raise BrokenLine(f"not a JSON object but a {kind}; jsonl is one object per line", at)
 
 
 def _broken(line: bytes, wrong: orjson.JSONDecodeError) -> str:
@@ -104,12 +106,12 @@ def _broken(line: bytes, wrong: orjson.JSONDecodeError) -> str:
 
 
 def canonical(value: Json) -> bytes:
-    """The value with sorted keys and without blanks."""
+    """The value with sorted keys and without blanks; raises RecursionError when nested too deep."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an integer beyond 64 bits, or nesting beyond orjson's limit
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return text.encode("utf-8", "surrogatepass")
+        return text.encode()
 
 
 def text_of(value: Json) -> str | None:

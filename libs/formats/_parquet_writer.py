@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
 
-GROUP_BYTES = 64 << 20  # what waits in memory until a row group is written
+GROUP_BYTES = 16 << 20  # what waits in memory until a row group is written; a service has 256 MB
 GROUP_ROWS = 1 << 20
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Annotated, cast
 
+import orjson
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,17 +67,17 @@ class Jsonl:
         return join_json_schemas(schema for _, schema in schemas)
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
-        known = set(how.schema.names)
         of = source_id(split.uri)
+        keys.refuse_reserved(how.schema.names, split.path)
         keys.require_columns(how.key, how.schema.names, split.path)
         for block, rows in _parsed(split, open, cast(JsonlOptions, how.options)):
-            if unknown := set().union(*rows) - known:
-                raise TypeConflict(min(unknown), "a field that wasn't there before")
-            content = made = keys.digests(canonical(row) for row in rows)
-            columns = [column_of(f, [row.get(f.name) for row in rows]) for f in how.schema]
+            place = _Place(split, open, block)
+            values = _by_name(rows, how.schema.names)
+            columns = [column_of(field, values[field.name]) for field in how.schema]
+            content = made = _digests(rows, place)
             if how.key:
-                texts = {name: key_column(name, [r.get(name) for r in rows]) for name in how.key}
-                made = keys.declared_keys(texts, how.key, _Place(split, open, block))
+                texts = {name: key_column(values[name]) for name in how.key}
+                made = keys.declared_keys(texts, how.key, place)
             yield from keys.with_system_columns(columns, how.schema, made, content, of)
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
@@ -96,6 +99,36 @@ def _parsed(
                 raise PermanentError(f"{where}: {wrong}", code="parse_error", path=where) from wrong
             if rows:
                 yield block, rows
+
+
+def _by_name(rows: list[dict[str, Json]], names: list[str]) -> dict[str, Sequence[Json]]:
+    """The values by column; raises TypeConflict for a field that isn't among `names`."""
+    if len(names) > 1 and set(map(len, rows)) == {len(names)}:
+        try:  # objects that all have these very fields: the usual case, and the fast one
+            return dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+        except KeyError:
+            pass
+    if unknown := set().union(*rows) - set(names):
+        raise TypeConflict(min(unknown), "a field that wasn't there before")
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _digests(rows: list[dict[str, Json]], place: keys.Place) -> keys.Digests:
+    """Content of each object, whatever the order of its fields and its blanks."""
+    try:
+        return keys.digests(map(orjson.dumps, rows, repeat(None), repeat(orjson.OPT_SORT_KEYS)))
+    except TypeError:  # a value that orjson can't write: see `canonical`
+        return keys.digests([_canonical(row, i, place) for i, row in enumerate(rows)])
+
+
+def _canonical(row: dict[str, Json], number: int, place: keys.Place) -> bytes:
+    try:
+        return canonical(row)
+    except RecursionError as wrong:
+        where = place(number)
+        raise PermanentError(
+            f"{where}: values are nested too deep", code="parse_error", path=where
+        ) from wrong
 
 
 class _Place:
