@@ -20,9 +20,16 @@ from tests.servers import NatsServer
 T = TypeVar("T")
 
 
-def settings_for(server: NatsServer, stop_timeout: float = 5.0) -> CommonSettings:
+def settings_for(
+    server: NatsServer, stop_timeout: float = 5.0, lease_ttl: float = 30.0
+) -> CommonSettings:
     return CommonSettings.model_validate(
-        {"nats_url": server.url, "nats_token": server.token, "stop_timeout": stop_timeout}
+        {
+            "nats_url": server.url,
+            "nats_token": server.token,
+            "stop_timeout": stop_timeout,
+            "lease_ttl": lease_ttl,
+        }
     )
 
 
@@ -38,7 +45,7 @@ def a_bus(
     lease_ttl: float = 30.0,
     fatal: Fatal = must_not_end,
 ) -> Bus:
-    return Bus(settings_for(server, stop_timeout), service, fatal=fatal, lease_ttl=lease_ttl)
+    return Bus(settings_for(server, stop_timeout, lease_ttl), service, fatal=fatal)
 
 
 @asynccontextmanager

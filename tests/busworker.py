@@ -22,8 +22,10 @@ async def main(url: str, what: str, file: Path) -> None:
         with file.open("a") as out:
             out.write(line + "\n")
 
-    settings = CommonSettings.model_validate({"nats_url": url, "stop_timeout": 1.0})
-    bus = Bus(settings, "worker", lease_ttl=2.0, hang_limit=2.0)
+    settings = CommonSettings.model_validate(
+        {"nats_url": url, "stop_timeout": 1.0, "lease_ttl": 2.0}
+    )
+    bus = Bus(settings, "worker", hang_limit=2.0)
 
     async def handle(fact: Fact, delivery: Delivery) -> None:
         run = getattr(fact, "run", "")

@@ -22,4 +22,5 @@ class CommonSettings(BaseSettings):
     cors_origins: str = ""  # comma-separated origins whose pages may call from a browser
     log_level: str = "info"
     log_json: bool | None = None  # None: JSON unless on a terminal
+    lease_ttl: float = 30.0  # seconds after which a run whose worker died is taken over
     stop_timeout: float = 25.0  # seconds that a graceful stop may take

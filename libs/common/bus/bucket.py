@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,9 +9,9 @@ import orjson
 from nats.aio.client import Client
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
-from nats.js.kv import KV_OP, KeyValue
+from nats.js.kv import KV_OP
 
-from libs.common.bus.faults import TIMEOUT, TRY, Conflict, patiently, translated
+from libs.common.bus.faults import TRY, Conflict, patiently
 
 NO_MESSAGE = 10037  # JSNoMessageFoundErr: the key is absent, as opposed to the bucket
 
@@ -79,25 +77,20 @@ class Bucket:
 
     async def entries(self, pattern: str) -> list[tuple[str, Entry]]:
         """Every live key that matches `pattern` (NATS wildcards), with its value, by key."""
-        found: list[tuple[str, Entry]] = []
-        async with self.watch(pattern, deletes=False) as watcher:
-            with translated(f"listing {self.name}/{pattern}"):
-                while item := await watcher.updates(timeout=TIMEOUT):  # type: ignore[no-untyped-call]
-                    entry = Entry(item.value or b"", item.revision or 0, _aware(item.created))
-                    found.append((item.key, entry))
-        return sorted(found, key=lambda pair: pair[0])
+        what = f"listing {self.name}/{pattern}"
+        return await patiently(what, lambda _: self._list(pattern))
 
-    @asynccontextmanager
-    async def watch(self, key: str, *, deletes: bool = True) -> AsyncIterator[KeyValue.KeyWatcher]:
-        """Updates of `key`: what is there now, then None, then each change."""
-        with translated(f"watching {self.name}/{key}"):
-            view = await self._js.key_value(self.name)
-            watcher = await view.watch(key, ignore_deletes=not deletes)
+    async def _list(self, pattern: str) -> list[tuple[str, Entry]]:
+        found: list[tuple[str, Entry]] = []
+        view = await self._js.key_value(self.name)
+        watcher = await view.watch(pattern, ignore_deletes=True)
         try:
-            yield watcher
+            while item := await watcher.updates(timeout=TRY):  # type: ignore[no-untyped-call]
+                entry = Entry(item.value or b"", item.revision or 0, _aware(item.created))
+                found.append((item.key, entry))
         finally:
-            with translated(f"watching {self.name}/{key}"):
-                await watcher.stop()  # type: ignore[no-untyped-call]
+            await watcher.stop()  # type: ignore[no-untyped-call]
+        return sorted(found, key=lambda pair: pair[0])
 
     async def _newest(self, key: str) -> tuple[Entry | None, bool]:
         found = await patiently(f"reading {self.name}/{key}", lambda _: self._message(key))

@@ -20,7 +20,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from libs.common import metrics, trace
-from libs.common.bus import admin, connection, deadletters, lease
+from libs.common.bus import admin, connection, deadletters
 from libs.common.bus.bucket import Bucket
 from libs.common.bus.deadletters import Original
 from libs.common.bus.faults import TIMEOUT, BusNotMigrated, patiently, too_large
@@ -70,7 +70,6 @@ class Bus:
         instance: str | None = None,
         *,
         fatal: Fatal = end_process,
-        lease_ttl: float = lease.TTL,
         hang_limit: float = 30.0,
     ) -> None:
         self.service = service
@@ -78,7 +77,6 @@ class Bus:
         self.problem: str | None = None  # what keeps messages from coming, for readiness
         self._settings = settings
         self._fatal = fatal
-        self._lease_ttl = lease_ttl
         self._ack_wait: dict[str, float] = {}
         self._desk = Desk(self, self._ack_wait)
         self._durables: list[str] = []
@@ -118,7 +116,7 @@ class Bus:
             await self.stop()
             raise
         self.specs = Specs(Bucket(self._client, SPECS.name))
-        self.runs = Runs(Bucket(self._client, RUNS.name), self._lease_ttl)
+        self.runs = Runs(Bucket(self._client, RUNS.name), self._settings.lease_ttl)
         await self.broker.start()
         self._intakes = Intake.before(self.broker)
         self._live = True

@@ -16,7 +16,7 @@ Outcome = Literal[
 ]  # fmt: skip
 DELAYS = (1.0, 5.0, 30.0, 120.0, 600.0)  # seconds before try 2, 3, …; then it is spent
 BUG_TRIES = 3
-HELD_AT_MOST = 30.0  # seconds between two looks at a run that another attempt works on
+HELD_AT_MOST = 2.0  # seconds between two looks at a run that another attempt works on
 LOST_DELAY = 5.0
 
 
@@ -62,18 +62,18 @@ def classify(error: BaseException | None) -> Outcome:
     return next((outcome for kind, outcome in known if isinstance(error, kind)), "bug")
 
 
-def decide(
-    outcome: Outcome, deliveries: int, *, owns_run: bool, retry_after: float = 0.0
-) -> Action:
+def decide(outcome: Outcome, tries: int, *, owns_run: bool, retry_after: float = 0.0) -> Action:
     """What to do. `owns_run`: the run stands or falls with this message.
 
+    `tries` are those that failed, this one included. A message also comes again because a process
+    or the broker died, or because another attempt held the run: that is nobody's failure.
     A message without a run to fail (a projection, a clean-up) is retried for ever when the trouble
     is transient: giving up would lose a fact because some database was away.
     """
-    if outcome == "transient" and (deliveries <= len(DELAYS) or not owns_run):
-        return Action("nak", DELAYS[min(deliveries, len(DELAYS)) - 1])
-    if outcome == "bug" and deliveries < BUG_TRIES:
-        return Action("nak", DELAYS[deliveries - 1])
+    if outcome == "transient" and (tries <= len(DELAYS) or not owns_run):
+        return Action("nak", DELAYS[min(tries, len(DELAYS)) - 1])
+    if outcome == "bug" and tries < BUG_TRIES:
+        return Action("nak", DELAYS[tries - 1])
     if outcome == "held":
         return Action("nak", min(max(1.0, retry_after), HELD_AT_MOST))
     return _FINAL[outcome][owns_run]

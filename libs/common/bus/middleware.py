@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from libs.common import metrics, trace
 from libs.common.bus.deadletters import Original
 from libs.common.bus.delivery import Action, Delivery, Outcome, Undecodable, classify, decide
+from libs.common.bus.failures import Failures
 from libs.common.bus.fate import charged_run, run_of
 from libs.common.bus.records import RunEnded
 from libs.common.bus.topology import DURABLES, Durable
@@ -86,6 +87,7 @@ class Desk:
         self._world = world
         self._ack_wait = ack_wait  # durable → seconds, as the server has it
         self._working: set[asyncio.Task[None]] = set()
+        self._failures = Failures()
         self._unsettled = 0
         self._idle = asyncio.Event()
         self._stopping = False
@@ -185,7 +187,7 @@ class Desk:
         run: str | None,
     ) -> Action:
         """Tell the world what the outcome means; returns how to settle the message."""
-        tries = raw.metadata.num_delivered
+        tries = self._failures.count(raw, outcome)
         retry_after = getattr(error, "retry_after", 0.0)
         try:
             owns = run is not None and await self._world.knows(run)
@@ -215,6 +217,8 @@ class Desk:
                 await raw.ack()
             elif action.settle == "term":
                 await raw.term()
+            if action.settle != "nak":
+                self._failures.forget(raw)
             else:
                 jitter = random.uniform(1.0, 1.2) if action.delay else 0.0
                 await raw.nak(delay=action.delay * jitter)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -22,6 +23,7 @@ from libs.common.bus.specs import key_of
 from libs.common.errors import Cancelled, PermanentError, TransientError
 from libs.common.events import TERMINAL, ErrorInfo, RunState, Stage
 
+HANDOVER = 1.0  # seconds that `lease` waits for the stage before to let go
 CANCEL_POLL = 1.0  # seconds until a cancel is noticed, at most
 
 
@@ -120,7 +122,7 @@ class Runs:
         record = await self._known(run)
         if record.ended:
             raise RunEnded(record)
-        taken = await self._take(record, owner)
+        taken = await self._take_soon(record, owner)
 
         def begin(record: RunRecord) -> RunRecord:
             later = max(record.attempt, taken.attempt)
@@ -177,6 +179,19 @@ class Runs:
         """Whether somebody who is alive works on the run."""
         entry = await self._bucket.get(leases.key_of(run))
         return entry is not None and await self._remaining(entry) > 0
+
+    async def _take_soon(self, record: RunRecord, owner: str) -> Lease:
+        """A stage tells its fact a moment before it lets go of the run: wait for that moment."""
+        deadline = time.monotonic() + HANDOVER
+        pause = 0.01
+        while True:
+            try:
+                return await self._take(record, owner)
+            except LeaseHeld:
+                if time.monotonic() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def _take(self, record: RunRecord, owner: str) -> Lease:
         entry = await self._bucket.get(leases.key_of(record.id))

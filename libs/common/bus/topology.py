@@ -37,7 +37,9 @@ class Durable:
     stream: str
     subject: str
     stage: Stage | None = None  # set where a failing handler means that the run has failed
-    max_ack_pending: int = 64  # taken and unsettled, over all processes
+    # Taken and unsettled, over all processes. Messages that wait for their next try count too, so
+    # a small number would let a few hundred failing ones hold up all others.
+    max_ack_pending: int = 5000
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ DURABLES: dict[str, Durable] = {
         Durable("ingest-runs", "OB_EVENTS", RunChanged.TYPE),
         Durable("transform-sources", "OB_EVENTS", SourceResolved.TYPE, "transform"),
         Durable("sink-versions", "OB_EVENTS", DatasetTransformed.TYPE, "sink"),
-        Durable("catalog-facts", "OB_EVENTS", "oneblock.event.>", max_ack_pending=256),
+        Durable("catalog-facts", "OB_EVENTS", "oneblock.event.>"),
     )
 }
 
