@@ -129,9 +129,9 @@ class Child:
             if missing is None and self.state != "ready":
                 self.answered = True
                 self.ready.set()
-                self._become("ready")
                 took = time.monotonic() - begun
                 self.tell(f"{self.spec.name} is ready after {took:.1f} s  {self.spec.url}")
+                self._become("ready")
             elif missing is not None and self.state in ("ready", "degraded"):
                 self._become("degraded", missing)
             elif missing is not None:

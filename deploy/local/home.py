@@ -70,6 +70,10 @@ class Home:
                     hint="see it with `oneblock status`, stop it with `oneblock down`, "
                     "or give another folder with --home DIR",
                 )
+            # Tells readers which state.json is this stack's own, and not an earlier one's.
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())
+            lock.flush()
             yield
 
     def write_state(self, state: Mapping[str, object]) -> None:

@@ -71,7 +71,7 @@ class EmbeddedStack:
         """What still runs of any stack that this one has been."""
         deadline = time.monotonic() + 10
         while True:
-            found = [" ".join(p.cmdline()) for i in self._ids for p in process.members(i)]
+            found = [str(p) for ident in self._ids for p in process.members(ident)]
             if not found or time.monotonic() > deadline:
                 return found
             time.sleep(0.05)

@@ -66,7 +66,7 @@ def test_a_csv_becomes_rows_and_files_with_every_value_right(
         {**row, "price": float(row["price"])} for row in expected()
     ]
     delivered = list((folder / "out-values").rglob("*.csv"))
-    read = [row for p in delivered for row in csv.DictReader(p.open())]
+    read = [row for p in delivered for row in csv.DictReader(io.StringIO(p.read_text()))]
     assert {row["id"] for row in read} == {row["id"] for row in expected()}
 
 

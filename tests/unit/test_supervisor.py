@@ -186,13 +186,22 @@ def test_a_stack_whose_supervisor_is_gone_reads_as_down(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare()
     services = {"ingest": {"pid": 1, "state": "ready"}}
-    home.write_state({"state": "ready", "endpoints": {"catalog": "x"}, "services": services})
+    state = {"state": "ready", "endpoints": {"catalog": "x"}, "services": services}
+    home.write_state({**state, "pid": os.getpid()})
     with home.held():
         assert read_state(tmp_path)["state"] == "ready"
     found = read_state(tmp_path)
     assert found["state"] == "down"
     assert found["endpoints"] == {}
     assert found["services"]["ingest"]["pid"] is None
+
+
+def test_what_an_earlier_stack_wrote_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    home.write_state({"state": "ready", "endpoints": {"catalog": "x"}, "services": {}, "pid": 1})
+    with home.held():
+        assert read_state(tmp_path) == {"state": "starting", "endpoints": {}, "services": {}}
 
 
 def test_the_state_is_replaced_whole(tmp_path: Path) -> None:

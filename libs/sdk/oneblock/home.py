@@ -23,7 +23,8 @@ def read_state(home: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         state = {}
     if is_running(home):
-        return state or {"state": "starting", "endpoints": {}, "services": {}}
+        own = state.get("pid") == _holder(home)
+        return state if own else {"state": "starting", "endpoints": {}, "services": {}}
     services = {name: {**s, "state": "stopped", "pid": None} for name, s in _services(state)}
     return {**state, "state": "down", "endpoints": {}, "services": services}
 
@@ -40,6 +41,14 @@ def is_running(home: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _holder(home: Path) -> int | None:
+    """The process that holds the lock; what it found there may be an earlier stack's state."""
+    try:
+        return int((home / "lock").read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _services(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
