@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from libs.common.errors import PermanentError, TransientError
 from libs.common.events import DatasetDelivered, DatasetTransformed, RunChanged, SourceResolved
@@ -63,13 +63,14 @@ def story(run: str, dataset: str, version: int) -> list[Event]:
 
 
 async def dump(database: Database) -> dict[str, list[dict[str, object]]]:
-    found: dict[str, list[dict[str, object]]] = {}
-    async with database.reading() as connection:
-        for kind, model in MODELS.items():
-            rows = table(model)
-            result = await connection.execute(select(rows).order_by(rows.c.key))
-            found[kind] = [dict(row._mapping) for row in result]
-    return found
+    def rows_of(connection: Connection) -> dict[str, list[dict[str, object]]]:
+        tables = {kind: table(model) for kind, model in MODELS.items()}
+        return {
+            kind: [dict(r) for r in connection.execute(select(t).order_by(t.c.key)).mappings()]
+            for kind, t in tables.items()
+        }
+
+    return await database.read(rows_of)
 
 
 async def test_migrations_from_nothing_give_the_tables_of_the_models(url: str) -> None:
@@ -131,8 +132,7 @@ async def test_an_older_manifest_never_replaces_a_newer_one(database: Database) 
     for generation in (2, 1, 3, 2):
         await record_spec(database, "default/a", generation, {"n": generation})
     rows = table(SpecRow)
-    async with database.reading() as connection:
-        kept = (await connection.execute(select(rows))).one()
+    kept = await database.read(lambda connection: connection.execute(select(rows)).one())
     assert (kept.generation, kept.manifest) == (3, {"n": 3})
 
 

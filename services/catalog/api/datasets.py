@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from libs.common.manifest.names import LABEL
 from services.catalog.api import answers, shapes
@@ -61,10 +61,13 @@ async def list_datasets(
         after=asked.position(),
         limit=asked.limit,
     )
-    async with here.database.reading() as connection:
-        rows = await queries.list_datasets(connection, by)
-        items = await _filled(connection, rows)
-    return shapes.Page(items=items, next_cursor=after(rows, asked.limit))
+
+    def found(connection: Connection) -> shapes.Page[shapes.Dataset]:
+        rows = queries.list_datasets(connection, by)
+        items = _filled(connection, rows)
+        return shapes.Page(items=items, next_cursor=after(rows, asked.limit))
+
+    return await here.database.read(found)
 
 
 @router.get("/{namespace}/{name}")
@@ -74,23 +77,7 @@ async def get_dataset(
     """One dataset: manifest, newest version, columns, and what stands at each destination."""
     key = f"{namespace}/{name}"
     visible(who, key)
-    async with here.database.reading() as connection:
-        row = await queries.one_dataset(connection, key)
-        if row is None:
-            raise dataset_absent(key)
-        (brief,) = await _filled(connection, [row])
-        newest = await queries.versions_named(connection, [f"{key}@{row['version']}"])
-        delivered = await queries.newest_deliveries(connection, key, DELIVERIES)
-        spec = await queries.spec_of(connection, key)
-    version = answers.version(newest[key], delivered) if key in newest else None
-    return shapes.DatasetDetail(
-        **brief.model_dump(),
-        manifest=spec["manifest"] if spec else None,
-        manifest_generation=spec["generation"] if spec else None,
-        latest_version=version,
-        columns=version.columns if version else [],
-        deliveries=[answers.delivery(d) for d in delivered],
-    )
+    return await here.database.read(lambda connection: _detail(connection, key))
 
 
 @router.get("/{namespace}/{name}/versions")
@@ -104,16 +91,40 @@ async def list_versions(
     """A dataset's versions, newest first, each with where it was delivered."""
     key = f"{namespace}/{name}"
     visible(who, key)
-    async with here.database.reading() as connection:
-        rows = await queries.list_versions(connection, key, _below(asked.cursor), asked.limit)
-        if not rows and await queries.one_dataset(connection, key) is None:
-            raise dataset_absent(key)
-        numbers = [int(str(row["number"])) for row in rows]
-        delivered = await queries.deliveries_of(connection, key, numbers)
-    more = len(rows) == asked.limit
+    below = _below(asked.cursor)
+    return await here.database.read(lambda c: _versions(c, key, below, asked.limit))
+
+
+def _detail(connection: Connection, key: str) -> shapes.DatasetDetail:
+    row = queries.one_dataset(connection, key)
+    if row is None:
+        raise dataset_absent(key)
+    (brief,) = _filled(connection, [row])
+    newest = queries.versions_named(connection, [f"{key}@{row['version']}"])
+    delivered = queries.newest_deliveries(connection, key, DELIVERIES)
+    spec = queries.spec_of(connection, key)
+    version = answers.version(newest[key], delivered) if key in newest else None
+    return shapes.DatasetDetail(
+        **brief.model_dump(),
+        manifest=spec["manifest"] if spec else None,
+        manifest_generation=spec["generation"] if spec else None,
+        latest_version=version,
+        columns=version.columns if version else [],
+        deliveries=[answers.delivery(d) for d in delivered],
+    )
+
+
+def _versions(
+    connection: Connection, key: str, below: int | None, limit: int
+) -> shapes.Page[shapes.Version]:
+    rows = queries.list_versions(connection, key, below, limit)
+    if not rows and queries.one_dataset(connection, key) is None:
+        raise dataset_absent(key)
+    numbers = [int(str(row["number"])) for row in rows]
+    delivered = queries.deliveries_of(connection, key, numbers)
     return shapes.Page(
         items=[answers.version(row, delivered) for row in rows],
-        next_cursor=encode(numbers[-1]) if more else None,
+        next_cursor=encode(numbers[-1]) if len(rows) == limit else None,
     )
 
 
@@ -129,12 +140,12 @@ def _below(cursor: str | None) -> int | None:
     raise invalid_cursor()
 
 
-async def _filled(connection: AsyncConnection, rows: list[Row]) -> list[shapes.Dataset]:
+def _filled(connection: Connection, rows: list[Row]) -> list[shapes.Dataset]:
     """Datasets with the size of their newest version and the state of their newest run."""
     keys = [str(row["key"]) for row in rows]
     named = [f"{row['key']}@{row['version']}" for row in rows if row["version"] is not None]
-    versions = await queries.versions_named(connection, named)
-    runs = await queries.newest_runs(connection, keys)
+    versions = queries.versions_named(connection, named)
+    runs = queries.newest_runs(connection, keys)
     return [
         answers.dataset(row, versions.get(k), runs.get(k))
         for k, row in zip(keys, rows, strict=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
+from sqlalchemy import Connection
 
 from libs.common.errors import PermanentError
 from libs.common.web.tokens import Identity
@@ -96,15 +97,18 @@ async def _number(here: Catalog, dataset: str, version: int | None) -> int:
     """The version to read. The tables decide, so that what is told is what can be read."""
     if version is not None and here.readers.has(dataset, version):
         return version
-    async with here.database.reading() as connection:
-        if version is None:
-            newest = await queries.newest_version(connection, dataset)
-            if newest is not None:
-                return newest
-        elif await queries.one_version(connection, dataset, version) is not None:
-            return version
-        if await queries.one_dataset(connection, dataset) is None:
-            raise dataset_absent(dataset)
+    return await here.database.read(lambda connection: _recorded(connection, dataset, version))
+
+
+def _recorded(connection: Connection, dataset: str, version: int | None) -> int:
+    if version is None:
+        newest = queries.newest_version(connection, dataset)
+        if newest is not None:
+            return newest
+    elif queries.one_version(connection, dataset, version) is not None:
+        return version
+    if queries.one_dataset(connection, dataset) is None:
+        raise dataset_absent(dataset)
     raise version_absent(dataset, version)
 
 

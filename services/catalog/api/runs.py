@@ -44,8 +44,7 @@ async def list_runs(
         after=asked.position(),
         limit=asked.limit,
     )
-    async with here.database.reading() as connection:
-        rows = await queries.list_runs(connection, by)
+    rows = await here.database.read(lambda connection: queries.list_runs(connection, by))
     items = [answers.run(row, here.board.of(str(row["key"]))) for row in rows]
     return shapes.Page(items=items, next_cursor=after(rows, asked.limit))
 
@@ -58,8 +57,7 @@ async def get_run(here: Here, who: Reader, run: RunId) -> shapes.Run:
 
 async def find_run(here: Catalog, who: Identity, run: str) -> Row:
     """The row of a run that the caller sees; raises `run_not_found`."""
-    async with here.database.reading() as connection:
-        row = await queries.one_run(connection, run)
+    row = await here.database.read(lambda connection: queries.one_run(connection, run))
     if row is None or not who.sees(str(row["namespace"])):
         raise run_absent(run)
     return row

@@ -1,4 +1,7 @@
-"""Reading the tables: newest first, by keyset, and never beyond the caller's namespaces."""
+"""Reading the tables: newest first, by keyset, and never beyond the caller's namespaces.
+
+Plain functions of a connection, for `Database.read`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, literal, select, tuple_
 
 from services.catalog.store.ledger import table
 from services.catalog.store.models import (
@@ -40,56 +42,54 @@ class Filter:
     limit: int = 100
 
 
-async def list_datasets(connection: AsyncConnection, by: Filter) -> list[Row]:
+def list_datasets(connection: Connection, by: Filter) -> list[Row]:
     """Datasets that aren't deleted."""
     query = _newest(DATASETS, by).where(DATASETS.c.deleted.is_(False))
     if by.q:
         query = query.where(DATASETS.c.key.icontains(by.q, autoescape=True))
-    return await _all(connection, query)
+    return _all(connection, query)
 
 
-async def list_runs(connection: AsyncConnection, by: Filter) -> list[Row]:
+def list_runs(connection: Connection, by: Filter) -> list[Row]:
     query = _newest(RUNS, by)
     if by.dataset is not None:
         query = query.where(RUNS.c.dataset == by.dataset)
     if by.states:
         query = query.where(RUNS.c.state.in_(by.states))
-    return await _all(connection, query)
+    return _all(connection, query)
 
 
-async def list_versions(
-    connection: AsyncConnection, dataset: str, below: int | None, limit: int
-) -> list[Row]:
+def list_versions(connection: Connection, dataset: str, below: int | None, limit: int) -> list[Row]:
     query = select(VERSIONS).where(VERSIONS.c.dataset == dataset)
     if below is not None:
         query = query.where(VERSIONS.c.number < below)
-    return await _all(connection, query.order_by(VERSIONS.c.number.desc()).limit(limit))
+    return _all(connection, query.order_by(VERSIONS.c.number.desc()).limit(limit))
 
 
-async def one_dataset(connection: AsyncConnection, key: str) -> Row | None:
-    return await _one(connection, select(DATASETS).where(DATASETS.c.key == key))
+def one_dataset(connection: Connection, key: str) -> Row | None:
+    return _one(connection, select(DATASETS).where(DATASETS.c.key == key))
 
 
-async def one_run(connection: AsyncConnection, key: str) -> Row | None:
-    return await _one(connection, select(RUNS).where(RUNS.c.key == key))
+def one_run(connection: Connection, key: str) -> Row | None:
+    return _one(connection, select(RUNS).where(RUNS.c.key == key))
 
 
-async def one_version(connection: AsyncConnection, dataset: str, number: int) -> Row | None:
-    return await _one(connection, select(VERSIONS).where(VERSIONS.c.key == f"{dataset}@{number}"))
+def one_version(connection: Connection, dataset: str, number: int) -> Row | None:
+    return _one(connection, select(VERSIONS).where(VERSIONS.c.key == f"{dataset}@{number}"))
 
 
-async def newest_version(connection: AsyncConnection, dataset: str) -> int | None:
+def newest_version(connection: Connection, dataset: str) -> int | None:
     """Its number; None where there is no such dataset, or no version yet."""
     query = select(DATASETS.c.version).where(DATASETS.c.key == dataset)
-    number: int | None = (await connection.execute(query)).scalar_one_or_none()
+    number: int | None = (connection.execute(query)).scalar_one_or_none()
     return number
 
 
-async def spec_of(connection: AsyncConnection, dataset: str) -> Row | None:
-    return await _one(connection, select(SPECS).where(SPECS.c.key == dataset))
+def spec_of(connection: Connection, dataset: str) -> Row | None:
+    return _one(connection, select(SPECS).where(SPECS.c.key == dataset))
 
 
-async def newest_runs(connection: AsyncConnection, datasets: Sequence[str]) -> dict[str, Row]:
+def newest_runs(connection: Connection, datasets: Sequence[str]) -> dict[str, Row]:
     """The newest run of each dataset that did work of its own."""
     newest = (
         select(RUNS.c.key)
@@ -99,17 +99,17 @@ async def newest_runs(connection: AsyncConnection, datasets: Sequence[str]) -> d
         .scalar_subquery()
     )
     keys = select(newest).where(DATASETS.c.key.in_(datasets))
-    found = await _all(connection, select(RUNS).where(RUNS.c.key.in_(keys)))
+    found = _all(connection, select(RUNS).where(RUNS.c.key.in_(keys)))
     return {str(run["dataset"]): run for run in found}
 
 
-async def versions_named(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, Row]:
+def versions_named(connection: Connection, keys: Sequence[str]) -> dict[str, Row]:
     """Versions by `dataset`, for keys `dataset@number`."""
-    found = await _all(connection, select(VERSIONS).where(VERSIONS.c.key.in_(keys)))
+    found = _all(connection, select(VERSIONS).where(VERSIONS.c.key.in_(keys)))
     return {str(version["dataset"]): version for version in found}
 
 
-async def newest_deliveries(connection: AsyncConnection, dataset: str, limit: int) -> list[Row]:
+def newest_deliveries(connection: Connection, dataset: str, limit: int) -> list[Row]:
     """The newest version that reached each destination."""
     latest = (
         select(DELIVERIES.c.destination, func.max(DELIVERIES.c.version).label("version"))
@@ -121,16 +121,14 @@ async def newest_deliveries(connection: AsyncConnection, dataset: str, limit: in
         DELIVERIES.c.destination == latest.c.destination, DELIVERIES.c.version == latest.c.version
     )
     query = select(DELIVERIES).join(latest, same).where(DELIVERIES.c.dataset == dataset)
-    return await _all(connection, query.order_by(DELIVERIES.c.destination).limit(limit))
+    return _all(connection, query.order_by(DELIVERIES.c.destination).limit(limit))
 
 
-async def deliveries_of(
-    connection: AsyncConnection, dataset: str, versions: Sequence[int]
-) -> list[Row]:
+def deliveries_of(connection: Connection, dataset: str, versions: Sequence[int]) -> list[Row]:
     query = select(DELIVERIES).where(
         DELIVERIES.c.dataset == dataset, DELIVERIES.c.version.in_(versions)
     )
-    return await _all(connection, query.order_by(DELIVERIES.c.key))
+    return _all(connection, query.order_by(DELIVERIES.c.key))
 
 
 def _newest(rows: Table, by: Filter) -> Select[tuple[object, ...]]:
@@ -149,9 +147,9 @@ def _newest(rows: Table, by: Filter) -> Select[tuple[object, ...]]:
     return select(rows).where(*seen).order_by(*order).limit(by.limit)
 
 
-async def _all(connection: AsyncConnection, query: Select[tuple[object, ...]]) -> list[Row]:
-    return list((await connection.execute(query)).mappings())  # type: ignore[arg-type]
+def _all(connection: Connection, query: Select[tuple[object, ...]]) -> list[Row]:
+    return list((connection.execute(query)).mappings())  # type: ignore[arg-type]
 
 
-async def _one(connection: AsyncConnection, query: Select[tuple[object, ...]]) -> Row | None:
-    return (await connection.execute(query)).mappings().one_or_none()  # type: ignore[return-value]
+def _one(connection: Connection, query: Select[tuple[object, ...]]) -> Row | None:
+    return (connection.execute(query)).mappings().one_or_none()  # type: ignore[return-value]

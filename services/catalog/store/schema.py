@@ -38,14 +38,12 @@ async def migrate(database: Database, revision: str = "head") -> str:
 async def is_current(database: Database) -> bool:
     """Whether the tables are those of this release."""
     newest = ScriptDirectory.from_config(configuration()).get_current_head()
-    async with database.reading() as connection:
-        return await connection.run_sync(_current) == newest
+    return await database.read(_current) == newest
 
 
 async def drift(database: Database) -> list[object]:
     """How the tables differ from the models; empty when migrations and models agree."""
-    async with database.reading() as connection:
-        return await connection.run_sync(_compare)
+    return await database.read(_compare)
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
