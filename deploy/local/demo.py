@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib.resources import files
@@ -25,13 +26,11 @@ class Failed(Exception):
 def main() -> int:
     """Runs the demonstration; leaves the results, and nothing running."""
     begun = time.monotonic()
-    folder = REPOSITORY / ".oneblock" / "demo"
+    folder = Path(tempfile.mkdtemp(prefix="oneblock-demo-"))
     env = {**os.environ, "ONEBLOCK_HOME": str(folder / "home")}
     for stray in ("ONEBLOCK_CATALOG_URL", "ONEBLOCK_INGEST_URL", "ONEBLOCK_TOKENS_FILE"):
         env.pop(stray, None)
     try:
-        _run(env, folder, "down", quiet=True)
-        shutil.rmtree(folder, ignore_errors=True)
         _prepare(folder)
         _tell_story(env, folder)
     except (Failed, KeyboardInterrupt) as error:

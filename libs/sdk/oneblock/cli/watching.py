@@ -115,5 +115,5 @@ def outcome(run: Run, seconds: float) -> str:
     if run.state == "skipped":
         return f"{run.dataset} is up to date: version v{run.version}, nothing to do ({run.id})"
     rows = next((s.rows for s in run.stages if s.name == "transform"), 0)
-    pace = f", {rows / seconds:,.0f} rows/s" if rows and seconds > 0 else ""
+    pace = f", {rows / seconds:,.0f} rows/s" if rows >= 10_000 and seconds > 0 else ""
     return shown(f"{run.dataset} v{run.version}: {rows:,} rows in {seconds:.1f} s{pace} ({run.id})")
