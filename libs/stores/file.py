@@ -69,16 +69,19 @@ class FileStore:
         here = _identity(folder)
         if here in above:
             return
-        for entry in _entries(folder):
-            if entry.name.startswith(HIDDEN) and not depth.hidden:
+        names_here, folders, links = _entries(folder)
+        for name in names_here:
+            if name.startswith(HIDDEN) and not depth.hidden:
                 continue
-            below, last = (*names, entry.name), len(names) + 1 == depth.limit
-            if entry.is_dir() and not last:
-                yield from self._walk(
-                    inside(entry.path, self._access), below, depth, above | {here}
-                )
-            elif not entry.is_dir() and (last or depth.limit is None):
-                yield inside(entry.path, self._access) if entry.is_symlink() else entry.path, below
+            path, below = f"{folder.rstrip('/')}/{name}", (*names, name)
+            last = len(below) == depth.limit
+            if name in links:
+                path = inside(path, self._access)
+            if name not in folders:
+                if last or depth.limit is None:
+                    yield path, below
+            elif not last:
+                yield from self._walk(inside(path, self._access), below, depth, above | {here})
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,21 @@ def _identity(folder: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(folder: str) -> tuple[list[str], set[str], set[str]]:
+    """All names, sorted; which of them are folders, and which symlinks."""
+    names: list[str] = []
+    folders: set[str] = set()
+    links: set[str] = set()
     try:
         with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: os.fsencode(entry.name))
+            for entry in found:
+                names.append(entry.name)
+                if entry.is_dir():
+                    folders.add(entry.name)
+                if entry.is_symlink():
+                    links.add(entry.name)
+        names.sort()
+        return names, folders, links
     except OSError as error:
         raise _translated(folder, error) from error
 

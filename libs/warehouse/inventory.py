@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -105,7 +105,7 @@ class InventoryWriter:
             self._part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        rows = [{"source": f.source, **asdict(f)} for f in self._pending]
+        rows = [{"source": f.source, **vars(f)} for f in self._pending]  # asdict copies deeply
         if rows:
             self._writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
         self._pending.clear()

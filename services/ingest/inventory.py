@@ -16,6 +16,7 @@ from pathlib import Path
 
 from libs.common import manifest
 from libs.common.errors import OneBlockError, PermanentError, TransientError
+from libs.common.ids import source_id
 from libs.common.manifest import DataSet
 from libs.stores import Access, SourceInfo, store_for
 from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
@@ -28,15 +29,17 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def sources(dataset: DataSet, access: Access) -> Iterator[SourceInfo]:
-    """Every file of every source URL, each once, in a stable order."""
+    """Every file of every source URL in a stable order; what two URLs find comes once."""
     source = dataset.spec.source
-    seen: set[str] = set()
+    seen: set[int] = set()
     for index, url in enumerate(source.url):
         try:
             for found in store_for(url, access).list(url, source.filter):
-                if found.uri not in seen:
-                    seen.add(found.uri)
-                    yield found
+                if len(source.url) > 1:
+                    if (known := source_id(found.uri)) in seen:
+                        continue
+                    seen.add(known)
+                yield found
         except PermanentError as error:
             path = "spec.source.url" if len(source.url) == 1 else f"spec.source.url[{index}]"
             raise PermanentError(error.detail, code=error.code, path=path) from error
