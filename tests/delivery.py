@@ -28,7 +28,7 @@ class TableRows:
         self.user_schema = user_schema(self.schema)
         self.rows = self.table.num_rows
 
-    def batches(self, *, system: bool = False) -> Iterator[pa.RecordBatch]:
+    def batches(self, *, system: bool = False, batch_bytes: int = 0) -> Iterator[pa.RecordBatch]:
         schema = self.schema if system else self.user_schema
         yield from self.table.select(schema.names).to_batches(self.batch_rows)
 

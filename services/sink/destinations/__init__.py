@@ -19,8 +19,8 @@ class Rows(Protocol):
     user_schema: pa.Schema
     rows: int
 
-    def batches(self, *, system: bool = False) -> Iterator[pa.RecordBatch]:
-        """All rows in small batches; memory stays flat whatever the size."""
+    def batches(self, *, system: bool = False, batch_bytes: int = ...) -> Iterator[pa.RecordBatch]:
+        """All rows in batches of about so many bytes; memory stays flat whatever their number."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from services.sink.parts import Parts
 from services.sink.roots import locate
 
 DEFAULT_FORMAT = "parquet"
+BATCH_BYTES = 2 << 20  # the reader has four times as much in flight
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -70,7 +71,7 @@ def _write(staging: Path, order: Order, rows: Rows, watch: Watch) -> Contents:
     ours, theirs = split_options(order.options, format, order.path)
     schema = rows.schema if ours.systemColumns else rows.user_schema
     with Parts(staging, format, theirs, schema, size=ours.partSize) as parts:
-        for batch in rows.batches(system=ours.systemColumns):
+        for batch in rows.batches(system=ours.systemColumns, batch_bytes=BATCH_BYTES):
             parts.write(batch, watch.wrote)
         files = parts.finish(f"v{order.version}-{_writing(order)[:8]}")
     _check_rows(files, rows)
