@@ -173,6 +173,17 @@ def test_relative_files_are_uploaded_and_the_manifest_names_the_uploads(
     assert sent["spec"]["source"]["url"] == ["upload://a", "upload://b"]
 
 
+def test_a_plan_names_relative_files_where_they_lie_and_uploads_nothing(
+    standin: Standin, client: Client, tmp_path: Path
+) -> None:
+    standin.on("POST /v1/datasets/plan", (200, {}, {"files": 1}))
+    (tmp_path / "a b.csv").write_text("id\n1\n")
+    (tmp_path / "m.yaml").write_text(MANIFEST % "a b.csv")
+    assert client.plan(tmp_path / "m.yaml") == {"files": 1}
+    (asked,) = standin.asked
+    assert json.loads(asked.body)["spec"]["source"]["url"] == (tmp_path / "a b.csv").as_uri()
+
+
 def test_a_relative_folder_to_deliver_to_lies_beside_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(
         MANIFEST % "file:///x.csv" + "  destination: {type: local, format: csv, url: ./out}\n"

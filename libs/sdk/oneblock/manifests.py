@@ -115,7 +115,7 @@ def _files(url: str, base: Path) -> list[Path]:
         found = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
     else:
         found = list(base.glob(url)) if has_magic(url) else [path]
-    files = sorted(p for p in found if p.is_file())
+    files = sorted(p.absolute() for p in found if p.is_file())
     if not files:
         raise InvalidFile(
             f"spec.source.url: {url}: no such file below {base}",

@@ -69,10 +69,16 @@ class AsyncClient(AsyncWaiting):
         return await self._accepted(request, key, wait, timeout)
 
     async def plan(self, manifest: manifests.Manifest | str | os.PathLike[str]) -> Json:
-        """What applying this manifest would do; changes nothing."""
+        """What applying this manifest would do; changes nothing, and uploads nothing.
+
+        Relative files are named where they lie, which a stack on this machine can look at.
+        """
         document = manifests.load(manifest)
+        local = manifests.relative_sources(document)
+        urls = {url: [file.as_uri() for file in files] for url, files in local.items()}
+        body = document.with_sources(urls) if local else document.body()
         request = Request("ingest", "POST", "/v1/datasets/plan")
-        return await self._transport.json(request.carrying(document.body()))
+        return await self._transport.json(request.carrying(body))
 
     async def start(
         self, dataset: str, *, force: bool = False, wait: bool = False, key: str | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from oneblock.cli.options import Form, Home, Output, RowForm, RowOutput
-from oneblock.cli.output import print_csv, print_json, print_table, shown, size
+from oneblock.cli.output import flat, print_csv, print_json, print_table, shown, size
 from oneblock.models import LogLine, Version
 from oneblock.names import full_name
 from oneblock.sync.client import Client
@@ -62,7 +62,7 @@ def describe(
     if output is Form.json:
         print_json(found)
     else:
-        print_table(("FIELD", "VALUE"), list(_flat(found)))
+        print_table(("FIELD", "VALUE"), list(flat(found)))
 
 
 def rows(
@@ -158,17 +158,6 @@ def _number(version: str | None) -> int | None:
     if not (digits := version.removeprefix("v")).isdecimal():
         raise typer.BadParameter(f"--version {version!r} is no version; write v3 or 3")
     return int(digits)
-
-
-def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
-        for i, inner in enumerate(value):
-            yield from _flat(inner, f"{path}[{i}]")
-    elif value not in (None, "", [], {}):
-        yield path, value
 
 
 def _log_line(line: LogLine) -> str:

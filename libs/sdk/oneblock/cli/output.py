@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -69,6 +69,18 @@ def size(count: float | None) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
+
+
+def flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every value in nested objects and lists by its path, without what is empty."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        for i, inner in enumerate(value):
+            yield from flat(inner, f"{path}[{i}]")
+    elif value not in (None, "", [], {}):
+        yield path, value
 
 
 def _compact(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from oneblock.cli.options import Form, Home, Output
-from oneblock.cli.output import print_json, print_table, size
+from oneblock.cli.output import flat, print_json, print_table, size
 from oneblock.cli.watching import outcome, watcher
 from oneblock.errors import RunFailed
 from oneblock.models import Run
@@ -61,7 +61,7 @@ def plan(filename: Files, output: Output = Form.table, home: Home = None) -> Non
             if output is Form.json:
                 print_json(found)
             else:
-                print_table(("WHAT", "PLANNED"), found.items())
+                print_table(("WHAT", "PLANNED"), flat(found))
 
 
 def upload(
