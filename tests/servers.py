@@ -41,9 +41,7 @@ class NatsServer:
         self.token = token
         self.log = folder / f"nats-{self.port}.log"
         self._config = folder / f"nats-{self.port}.conf"
-        extra = f'authorization {{ token: "{token}" }}' if token else ""
-        store = folder / f"nats-{self.port}"
-        self._config.write_text(_NATS_CONFIG.format(port=self.port, store=store, extra=extra))
+        self._store = folder / f"nats-{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,6 +55,8 @@ class NatsServer:
 
     def start(self, timeout: float = 10.0) -> None:
         """Start it, and wait until it speaks."""
+        extra = f'authorization {{ token: "{self.token}" }}' if self.token else ""
+        self._config.write_text(_NATS_CONFIG.format(port=self.port, store=self._store, extra=extra))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(NATS_BINARY), "-c", str(self._config)], stdout=log, stderr=log

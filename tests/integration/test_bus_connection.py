@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -23,6 +24,17 @@ from libs.common.events import Fact
 from libs.common.settings import CommonSettings
 from tests.buses import a_bus, changed, eventually, jetstream, resolved, started
 from tests.servers import NatsServer, free_port, nats_server
+
+# nats-py abandons the sockets of reconnects that fail half-way.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_garbage_to_others() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -319,3 +331,18 @@ async def test_a_broker_that_freezes_is_waited_for(server: NatsServer) -> None:
             await bus.publish(changed("run-1"))
         server.thaw()
         await bus.publish(changed("run-1"))
+
+
+async def test_a_connection_that_stays_away_from_a_server_that_answers_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a refused token FastStream's error callback ends the driver's reconnecting for good."""
+    monkeypatch.setattr(bus_module, "STUCK", 2.0)
+    reasons: list[str] = []
+    with nats_server(tmp_path, token="right") as server:
+        await admin.migrate(server.url, "right")
+        async with started(a_bus(server, fatal=reasons.append)) as bus:
+            server.token = "other"
+            server.restart()
+            await eventually(lambda: reasons, within=15)
+            assert bus.state != "connected"

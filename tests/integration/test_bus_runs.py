@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -23,6 +24,18 @@ from tests.buses import a_bus, eventually, resolved, started
 from tests.servers import NatsServer, nats_server
 
 DATASET = "default/cars"
+
+
+# nats-py abandons the sockets of reconnects that fail half-way.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_garbage_to_others() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Literal
 
 import structlog
@@ -19,39 +18,36 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from libs.common import metrics, trace
-from libs.common.bus import admin, connection, deadletters
+from libs.common import metrics
+from libs.common.bus import admin, connection
 from libs.common.bus.bucket import Bucket
 from libs.common.bus.deadletters import Original
-from libs.common.bus.faults import TIMEOUT, BusNotMigrated, patiently, too_large
+from libs.common.bus.faults import TIMEOUT, BusNotMigrated
 from libs.common.bus.intake import Intake
-from libs.common.bus.middleware import Desk, Handler, Taken, decode
+from libs.common.bus.middleware import Desk
+from libs.common.bus.outbox import Outbox
 from libs.common.bus.records import RunEnded, RunRecord
 from libs.common.bus.runs import Runs
 from libs.common.bus.specs import Specs
+from libs.common.bus.taken import Handler, Taken, decode
 from libs.common.bus.topology import (
     DURABLES,
-    MAX_MESSAGE,
     PROGRESS,
     RUNS,
     SPECS,
     Durable,
-    stream_of,
 )
 from libs.common.bus.watchdog import Fatal, Watchdog, end_process
-from libs.common.cloudevents import CONTENT_TYPE, to_structured
-from libs.common.crashpoints import crash_point
-from libs.common.errors import OneBlockError, PermanentError
-from libs.common.events import ErrorInfo, Fact, Progress, RunChanged, RunState
+from libs.common.errors import OneBlockError
+from libs.common.events import ErrorInfo, Fact, Progress, RunState
 from libs.common.settings import CommonSettings
 
 log = structlog.get_logger("oneblock.bus")
-FETCH_TIMEOUT = 2.0  # seconds; also how long a fetch lost with the broker goes unnoticed
+FETCH_TIMEOUT = 5.0  # seconds
 WATCH_EVERY = 10.0  # seconds between two looks at the consumers
 START_WITHIN = 8.0  # seconds for reaching NATS at start
 CLOSE_WITHIN = 2.0  # seconds for closing the connection
 STUCK = 30.0  # seconds of not being connected to a server that answers others
-HEADROOM = 16 * 1024  # bytes of a message that headers may take
 
 ProgressHandler = Callable[[Progress], Awaitable[None]]
 
@@ -92,6 +88,7 @@ class Bus:
             reconnected=self._reconnected,
             middlewares=[self._desk.middleware],
         )
+        self._outbox = Outbox(self.broker, service)
 
     @property
     def state(self) -> Literal["connected", "reconnecting", "closed"]:
@@ -138,6 +135,9 @@ class Bus:
         with suppress(nats_errors.Error, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
                 await self.broker.stop()
+        if self._client is not None and not self._client.is_closed:
+            with suppress(nats_errors.Error, OSError, TimeoutError):
+                await asyncio.wait_for(self._client.close(), CLOSE_WITHIN)
         metrics.CONNECTED.set(0)
         log.info("bus_stopped", service=self.service)
 
@@ -165,39 +165,16 @@ class Bus:
         self._durables.append(durable)
 
     async def publish(self, fact: Fact, *, id: str | None = None) -> None:
-        """Make the fact known; returns when JetStream has stored it (once, however often we ask).
+        """Make the fact known; returns when JetStream has stored it, once however often we ask.
 
         Raises TransientError `bus_unavailable`, PermanentError `message_too_large`.
         """
-        event_id = id or fact.id()
-        parent = trace.outgoing()
-        try:
-            body = to_structured(
-                fact,
-                source=f"oneblock/{self.service}",
-                time=datetime.now(UTC),
-                trace=parent,
-                id=event_id,
-            )
-        except PermanentError as error:
-            raise too_large(f"publishing {fact.TYPE}") from error
-        headers = {
-            "Nats-Msg-Id": event_id,
-            "content-type": CONTENT_TYPE,
-            "traceparent": parent,
-        }
-        await self._store(fact.TYPE, body, headers)
-        crash_point("after_publish")
-        metrics.PUBLISHED.labels(fact.TYPE).inc()
-        if isinstance(fact, RunChanged):
-            metrics.RUNS.labels(fact.state).inc()
+        await self._outbox.publish(fact, id)
 
     async def progress(self, p: Progress) -> None:
         """Tell how far it is; may be lost, never raises, costs nothing while disconnected."""
-        if self.state != "connected":
-            return
-        with suppress(nats_errors.Error, OSError, TimeoutError):
-            await self.broker.publish(p.model_dump_json().encode(), f"{PROGRESS}.{p.run}")
+        if self.state == "connected":
+            await self._outbox.progress(p)
 
     def on_progress(self, handler: ProgressHandler) -> None:
         """Hear every progress there is; `handler` must not take long."""
@@ -238,25 +215,7 @@ class Bus:
 
     async def bury(self, original: Original, error: Exception) -> None:
         """World: keep what can't be handled, once."""
-        body = deadletters.letter(original, error, self.service, datetime.now(UTC))
-        headers = {
-            "Nats-Msg-Id": deadletters.message_id(original),
-            "content-type": CONTENT_TYPE,
-            "traceparent": trace.outgoing(),
-        }
-        await self._store(deadletters.subject(self.service), body, headers)
-
-    async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
-        """Publish until JetStream says it has it; the id in the headers makes that once."""
-        if len(body) > MAX_MESSAGE - HEADROOM:
-            raise too_large(f"publishing {subject}")
-
-        async def publish(timeout: float) -> None:
-            await self.broker.publish(
-                body, subject, headers=headers, stream=stream_of(subject), timeout=timeout
-            )
-
-        await patiently(f"publishing {subject}", publish)
+        await self._outbox.bury(original, error)
 
     async def _watch(self, js: JetStreamContext) -> None:
         """Notice what callbacks don't tell: a connection closed silently, a consumer removed."""
@@ -299,4 +258,6 @@ class Bus:
 
     async def _reconnected(self) -> None:
         metrics.RECONNECTS.inc()
+        for intake in self._intakes:
+            intake.ask_again()
         log.info("bus_reconnected", service=self.service)

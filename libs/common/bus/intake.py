@@ -27,6 +27,7 @@ class Intake:
     def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
         self._subscription = subscription
         self._closed = False
+        self._again = asyncio.Event()
 
     @classmethod
     def before(cls, broker: NatsBroker) -> list[Intake]:
@@ -45,11 +46,29 @@ class Intake:
             await asyncio.sleep(PAUSE)
             raise nats_errors.TimeoutError
         try:
-            messages = await self._subscription.fetch(batch=batch, timeout=timeout)
+            messages = await self._ask(batch, timeout)
         except (nats_errors.ConnectionClosedError, ServiceUnavailableError):
             await asyncio.sleep(PAUSE)
             raise
         return await self._handed_back(messages) if self._closed else messages
+
+    def ask_again(self) -> None:
+        """What was asked went down with the old connection: ask on the new one, at once."""
+        self._again.set()
+        self._again = asyncio.Event()
+
+    async def _ask(self, batch: int, timeout: float | None) -> list[Msg]:
+        asking = asyncio.ensure_future(self._subscription.fetch(batch=batch, timeout=timeout))
+        again = asyncio.ensure_future(self._again.wait())
+        try:
+            await asyncio.wait({asking, again}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            again.cancel()
+            asking.cancel()
+            await asyncio.wait({asking})
+        if asking.cancelled():
+            raise nats_errors.TimeoutError
+        return asking.result()
 
     async def close(self) -> None:
         """Take no more."""

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -18,15 +17,15 @@ from nats.aio.msg import Msg
 
 from libs.common import metrics, trace
 from libs.common.bus.deadletters import Original
-from libs.common.bus.delivery import Action, Delivery, Outcome, Undecodable, classify, decide
+from libs.common.bus.delivery import Action, Outcome, classify, decide
 from libs.common.bus.failures import Failures
 from libs.common.bus.fate import charged_run, run_of
 from libs.common.bus.records import RunEnded
+from libs.common.bus.taken import Taken, original
 from libs.common.bus.topology import DURABLES, Durable
-from libs.common.cloudevents import from_message
 from libs.common.crashpoints import crash_point
-from libs.common.errors import OneBlockError, PermanentError, TransientError
-from libs.common.events import ErrorInfo, Fact, RunState
+from libs.common.errors import OneBlockError, TransientError
+from libs.common.events import ErrorInfo, RunState
 from libs.common.logs import about
 
 log = structlog.get_logger("oneblock.delivery")
@@ -34,16 +33,7 @@ ACTING_FAILED = 5.0  # seconds before the next try when the outcome couldn't be 
 HAND_BACK = 2.0  # seconds that a cancelled handler may take to end
 MAX_DETAIL = 4096  # characters of an error that are kept with a run
 
-Handler = Callable[[Fact, Delivery], Awaitable[None]]
 Next = Callable[[StreamMessage[Msg]], Awaitable[object]]
-
-
-@dataclass(frozen=True)
-class Taken:
-    """A message, decoded."""
-
-    fact: Fact
-    delivery: Delivery
 
 
 class World(Protocol):
@@ -55,29 +45,6 @@ class World(Protocol):
     ) -> None: ...
     async def retell(self, ended: RunEnded) -> None: ...
     async def bury(self, original: Original, error: Exception) -> None: ...
-
-
-async def decode(message: StreamMessage[Msg]) -> Taken:
-    """The decoder of every subscriber. Raises Undecodable."""
-    raw, meta = message.raw_message, message.raw_message.metadata
-    position = f"{meta.stream}:{meta.sequence.stream}:{meta.timestamp.isoformat()}"
-    try:
-        got = from_message(
-            raw.subject, raw.headers, raw.data, position=position, received=meta.timestamp
-        )
-    except PermanentError as error:
-        raise Undecodable(
-            error.detail, code=error.code, path=error.path, problems=error.problems
-        ) from error
-    delivery = Delivery(
-        id=got.id,
-        time=got.time,
-        deliveries=meta.num_delivered,
-        trace=got.trace,
-        stream_sequence=meta.sequence.stream,
-        reply=_reply(raw.headers),
-    )
-    return Taken(got.data, delivery)
 
 
 class Desk:
@@ -201,7 +168,7 @@ class Desk:
                 await self._world.end_run(run, action.end, reason, durable)
             if action.dead and isinstance(error, Exception):
                 metrics.DEAD_LETTERS.labels(durable.name, _code(error)).inc()
-                await self._world.bury(_original(raw), error)
+                await self._world.bury(original(raw), error)
         except TransientError as trouble:
             log.warning("outcome_not_told", outcome=outcome, error=str(trouble))
             return Action("nak", ACTING_FAILED)
@@ -284,14 +251,3 @@ def _error_info(error: BaseException | None) -> ErrorInfo:
         return ErrorInfo(code=error.code, detail=error.detail[:MAX_DETAIL], path=error.path)
     detail = f"a bug in the service: {type(error).__name__}: {error}"
     return ErrorInfo(code="internal_error", detail=detail[:MAX_DETAIL])
-
-
-def _original(raw: Msg) -> Original:
-    meta = raw.metadata
-    return Original(
-        meta.stream, meta.sequence.stream, raw.subject, dict(raw.headers or {}), raw.data
-    )
-
-
-def _reply(headers: Mapping[str, str] | None) -> str | None:
-    return (headers or {}).get("reply-to")
