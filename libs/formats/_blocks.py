@@ -93,7 +93,7 @@ def blocks(
     at, rest, inside = start, b"", 0
     while (ahead := at + len(rest)) < stop:
         # Reading as much again as waits keeps a long record's cost linear.
-        more = file.read(min(max(size, len(rest)), stop - ahead))
+        more = file.read(min(max(size, len(rest)), limit + 1 - len(rest), stop - ahead))
         if not more:
             break
         if rules.mask and rest:  # what is escaped is only known from the record's beginning

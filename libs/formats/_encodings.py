@@ -19,8 +19,9 @@ def splittable(encoding: str) -> bool:
 
 
 def transcoded(data: bytes, encoding: str) -> bytes:
-    """A block as UTF-8; raises UnicodeDecodeError."""
-    return data if encoding in ("utf-8", "ascii") else data.decode(encoding).encode()
+    """A block as UTF-8, which a stream of `utf8_open` already is; raises UnicodeDecodeError."""
+    same = encoding in ("utf-8", "ascii") or not splittable(encoding)
+    return data if same else data.decode(encoding).encode()
 
 
 def utf8_open(open: Open, encoding: str, path: str) -> Open:

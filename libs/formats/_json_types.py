@@ -120,22 +120,17 @@ def column_of(field: pa.Field, values: Sequence[Json], depth: int = 0) -> pa.Arr
         return pa.nulls(len(values))
     if not _below(kinds, kind, values):
         raise TypeConflict(field.name, f"not every value is a {kind}")
-    return pa.array(values, kind)
+    try:
+        return pa.array(values, kind)
+    except OverflowError as wrong:
+        raise TypeConflict(field.name, "an integer beyond 64 bits") from wrong
 
 
 def _below(kinds: set[type], kind: pa.DataType, values: Sequence[Json]) -> bool:
-    if pa.types.is_boolean(kind):
-        return kinds == {bool}
-    if pa.types.is_int64(kind):
-        return kinds == {int} and _within(values, -(2**63), 2**63 - 1)
-    if pa.types.is_float64(kind):
-        return kinds <= {int, float} and (int not in kinds or _within(values, -EXACT, EXACT))
-    return False
-
-
-def _within(values: Sequence[Json], low: int, high: int) -> bool:
-    whole = [v for v in values if type(v) is int]
-    return low <= min(whole) and max(whole) <= high
+    if pa.types.is_float64(kind) and kinds <= {int, float}:
+        return int not in kinds or all(-EXACT <= v <= EXACT for v in values if type(v) is int)
+    exactly = {bool: pa.types.is_boolean, int: pa.types.is_int64}
+    return any(kinds == {own} and holds(kind) for own, holds in exactly.items())
 
 
 def _lists(field: pa.Field, values: Sequence[Json], depth: int) -> pa.Array:

@@ -26,6 +26,7 @@ EMPTY = ESC + b"e"  # a cell that is there and empty, where one that isn't there
 CHUNK = 4096  # digests made at once
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 16 << 20
+GATHERED_ROWS = 1 << 14
 
 Digests = npt.NDArray[np.uint8]  # one row of 16 bytes each
 Place = Callable[[int], str]  # row of a batch → where it stands, for messages
@@ -127,6 +128,24 @@ def with_system_columns(
     step = max(-(-n // max(parts, 1)), 1)
     for at in range(0, n, step):
         yield batch.slice(at, step)
+
+
+def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small batches put together: what is done per batch is worth it for some thousand rows."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > BATCH_ROWS or size + batch.nbytes > BATCH_BYTES):
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows >= GATHERED_ROWS:
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def full_schema(schema: pa.Schema) -> pa.Schema:

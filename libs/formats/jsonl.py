@@ -28,6 +28,9 @@ from libs.formats._json_values import BrokenLine, canonical, objects
 from libs.formats._json_writer import JsonlWriteOptions, JsonlWriter
 
 
+SIZE = BLOCK >> 2  # objects of a block: Python's, and in the cache only if they are few
+
+
 class JsonlOptions(BaseModel):
     """Reader options of jsonl."""
 
@@ -67,6 +70,9 @@ class Jsonl:
         return join_json_schemas(schema for _, schema in schemas)
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
+        return keys.gathered(self._read(split, open, how))
+
+    def _read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
         of = source_id(split.uri)
         keys.refuse_reserved(how.schema.names, split.path)
         keys.require_columns(how.key, how.schema.names, split.path)
@@ -88,7 +94,7 @@ def _parsed(
     split: Split, open: Open, options: JsonlOptions, limit: int | None = None
 ) -> Iterator[tuple[Block, list[dict[str, Json]]]]:
     """Each block's objects; raises `parse_error` with file, line and column."""
-    size = min(limit or BLOCK, BLOCK)
+    size = min(limit or SIZE, SIZE)
     most = options.max_record_bytes
     with open(split.uri) as stream:
         for block in blocks(stream, split.start, split.stop, Rules(), most, split.path, size):
