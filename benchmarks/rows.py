@@ -90,7 +90,9 @@ def main() -> None:
     figures = run(asked.rows, asked.requests)
     said = "  ".join(f"{name} {value:.1f}" for name, value in figures.items())
     verdict = "ok" if figures["p99_ms"] <= TARGET * 1e3 else "TOO SLOW"
-    print(f"100 rows at any offset of {asked.rows:,}: {said}  (p99 ≤ {TARGET * 1e3:g} ms: {verdict})")
+    print(
+        f"100 rows at any offset of {asked.rows:,}: {said}  (p99 ≤ {TARGET * 1e3:g} ms: {verdict})"
+    )
 
 
 if __name__ == "__main__":
