@@ -136,7 +136,7 @@ async def world(nats: NatsServer, tmp_path: Path) -> AsyncIterator[World]:
     world = World(bus, Warehouse(settings.warehouse), tmp_path, settings, dataset)
 
     async def hear(fact: Fact, _delivery: object) -> None:
-        if getattr(fact, "dataset", None) == dataset:
+        if getattr(fact, "dataset", "").startswith(dataset):
             world.facts.append(fact)
             world.heard.set()
 
@@ -302,8 +302,10 @@ async def test_a_sink_killed_anywhere_is_followed_by_one_delivery_and_no_leftove
     world: World,
 ) -> None:
     facts = []
-    for number, point in enumerate(POINTS, 1):
-        fact = await world.transformed(number, local(world.out / point))
+    first = world.dataset
+    for number, point in enumerate(POINTS):
+        world.dataset = f"{first}-{number}"
+        fact = await world.transformed(1, local(world.out / point))
         with Process(world, CRASHPOINT=point) as dying:
             await world.bus.publish(fact)
             assert await dying.death() == -signal.SIGKILL
