@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, JsonValue
 
 from libs.common.errors import PermanentError
 from libs.common.registry import Registry
+from libs.stores._pins import Pin
+from libs.stores._settings import Outside
 
 
 @dataclass(frozen=True)
 class SourceInfo:
     """One file of a source in the state in which it was seen."""
 
-    uri: str  # opens exactly this file, in every process: file:///absolute/path
+    uri: str  # names exactly this file, in every process: file:///absolute/path, s3://bucket/key
     path: str  # below the source's root
     size: int  # bytes; an empty file is listed too, its reader says `empty_file`
     etag: str = ""  # changes whenever the file may have changed
-    version_id: str = ""
+    version_id: str = ""  # where the store keeps old states: the one that was seen
     mtime: float = 0.0  # seconds since the epoch
     sha256: str = ""  # where it is known without reading
 
@@ -32,14 +36,30 @@ class Access:
     roots: tuple[Path, ...] = ()  # folders below which file:// may read
     private: tuple[Path, ...] = ()  # … but never in here: the warehouse
     uploads: Path | None = None  # where uploads are kept
+    outside: Outside = field(default_factory=Outside)  # other machines; from the environment
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a source's files are reached, as its manifest says: plain JSON, secrets by name alone."""
+
+    options: dict[str, JsonValue] = field(default_factory=dict)  # the stores' of source.options
+    secret: str = ""  # its name is resolved where a file is opened: libs.common.secrets
+    namespace: str = "default"  # whose secrets
 
 
 class Store(Protocol):
     """One scheme. Blocks: call it off the event loop.
 
-    Raises PermanentError: `invalid_url`, `path_outside_root`, `source_not_found`,
-    `source_forbidden`, `not_a_file`, `no_matching_files`.
+    Raises PermanentError: `invalid_url`, `invalid_option`, `path_outside_root`,
+    `endpoint_forbidden`, `source_not_found`, `source_forbidden`, `not_a_file`,
+    `no_matching_files`, `source_changed`, `secret_not_found`; TransientError:
+    `source_unavailable`, `too_slow`, `dns`.
     """
+
+    Options: ClassVar[type[BaseModel]]  # what source.options may say of it; unknown ones refused
+
+    def __init__(self, access: Access, reach: Reach = ..., /) -> None: ...
 
     def check(self, url: str) -> None:
         """What can be said about a URL without listing: its form, and whether it is allowed."""
@@ -53,13 +73,18 @@ class Store(Protocol):
     def stat(self, url: str) -> SourceInfo:
         """One file's present state."""
 
-    def open(self, url: str) -> BinaryIO:
-        """One file's content, seekable."""
+    def open(self, url: str, pin: Pin | None = None, /) -> BinaryIO:
+        """One file's content, seekable, in the pinned state or `source_changed`.
+
+        Without a pin in one state all the same: the one it had when it was opened.
+        """
 
 
-STORES: Registry[Callable[[Access], Store]] = Registry(
-    "libs.stores", lambda: list(__path__), noun="store"
-)
+class NoOptions(BaseModel):
+    """Of stores that need none."""
+
+
+STORES: Registry[type[Store]] = Registry("libs.stores", lambda: list(__path__), noun="store")
 
 
 def scheme(url: str) -> str:
@@ -75,21 +100,36 @@ def scheme(url: str) -> str:
     return found.lower()
 
 
-def store_for(url: str, access: Access) -> Store:
+def store_for(url: str, access: Access, reach: Reach | None = None) -> Store:
     """The store of a URL's scheme; raises `unknown_store` naming the known ones."""
-    return STORES.get(scheme(url))(access)
+    return STORES.get(scheme(url))(access, reach or Reach())
 
 
-def open_uri(uri: str, etag: str | None = None) -> BinaryIO:
-    """Opens an inventory's file in any process (picklable, no settings needed).
+def open_uri(uri: str, pin: str | None = None, reach: Reach | None = None) -> BinaryIO:
+    """Opens an inventory's file in any process; picklable.
 
-    With `etag` it must be the file that was listed: else PermanentError `source_changed`.
+    What the operator allows and the secret that `reach` names come from this process's
+    environment. With `pin` (see Pin.text) it is the file that was listed: else PermanentError
+    `source_changed`.
     """
-    from libs.stores.file import open_file  # the registry keeps plug-ins unloaded until used
+    known = Pin.parse(pin) if pin else None
+    if scheme(uri) == "file":
+        from libs.stores.file import open_file  # the inventory's own files, wherever they lie
 
-    if scheme(uri) != "file":
-        raise PermanentError(f"can't open {uri!r}: only file:// is known", code="invalid_url")
-    return open_file(uri, etag)
+        return open_file(uri, known.etag or None if known else None)
+    return store_for(uri, Access(), reach).open(uri, known)
 
 
-__all__ = ["STORES", "Access", "SourceInfo", "Store", "open_uri", "scheme", "store_for"]
+__all__ = [
+    "STORES",
+    "Access",
+    "NoOptions",
+    "Outside",
+    "Pin",
+    "Reach",
+    "SourceInfo",
+    "Store",
+    "open_uri",
+    "scheme",
+    "store_for",
+]

@@ -12,10 +12,12 @@ import os
 import stat as kinds
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
+
+from pydantic import BaseModel
 
 from libs.common.errors import PermanentError
-from libs.stores import Access, SourceInfo
+from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo
 from libs.stores._globs import HIDDEN, accepts, fits, has_magic, parse
 from libs.stores._paths import inside, shown, to_path, to_uri
 
@@ -23,7 +25,9 @@ from libs.stores._paths import inside, shown, to_path, to_uri
 class FileStore:
     """Lists and opens local files."""
 
-    def __init__(self, access: Access) -> None:
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, access: Access, _reach: Reach | None = None) -> None:
         self._access = access
 
     def check(self, url: str) -> None:
@@ -48,8 +52,8 @@ class FileStore:
         path = to_path(url)
         return _info(inside(path, self._access), os.path.basename(path))
 
-    def open(self, url: str) -> BinaryIO:
-        return open_file(to_uri(inside(to_path(url), self._access)))
+    def open(self, url: str, pin: Pin | None = None) -> BinaryIO:
+        return open_file(to_uri(inside(to_path(url), self._access)), pin.etag if pin else None)
 
     def _found(self, base: str, real: str, pattern: tuple[str, ...]) -> Iterator[SourceInfo]:
         if not os.path.isdir(real):

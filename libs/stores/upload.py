@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 from urllib.parse import quote, unquote
 
+from pydantic import BaseModel
+
 from libs.common.errors import PermanentError
-from libs.stores import Access, SourceInfo
+from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo
 from libs.stores._globs import accepts
 from libs.stores._paths import to_uri
 from libs.stores.file import open_file
@@ -33,7 +35,9 @@ def upload_path(uploads: Path, sha256: str) -> Path:
 class UploadStore:
     """Finds uploads again."""
 
-    def __init__(self, access: Access) -> None:
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, access: Access, _reach: Reach | None = None) -> None:
         self._uploads = access.uploads
 
     def check(self, url: str) -> None:
@@ -66,7 +70,7 @@ class UploadStore:
             sha256=sha256,
         )
 
-    def open(self, url: str) -> BinaryIO:
+    def open(self, url: str, _pin: Pin | None = None) -> BinaryIO:
         return open_file(self.stat(url).uri)
 
 

@@ -191,6 +191,6 @@ def test_names_of_any_bytes_are_listed_and_opened(tmp_path: Path) -> None:
 def test_opening_travels_to_workers(tmp_path: Path) -> None:
     put(tmp_path, "a.csv")
     [found] = infos(f"file://{tmp_path}/a.csv", tmp_path)
-    opener = pickle.loads(pickle.dumps(partial(open_uri, etag=found.etag)))
+    opener = pickle.loads(pickle.dumps(partial(open_uri, pin=found.etag)))
     with opener(found.uri) as file:
         assert file.seekable()
