@@ -342,7 +342,7 @@ async def test_progress_reaches_who_listens_and_bothers_nobody_else(
         raise ValueError("a bug in the listener")
 
     bus.on_progress(see)
-    sent = Progress(run="run-1", dataset="a/b", stage="transform", rows=5)
+    sent = Progress(run="run-1", dataset="a/b", stage="transform", rows=5, at=None)
     await bus.progress(sent)  # not even connected
     async with started(bus):
         await bus.progress(sent)
