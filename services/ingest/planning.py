@@ -6,7 +6,7 @@ import time
 from itertools import islice
 
 from libs.common import manifest
-from libs.common.bus import Desired
+from libs.common.bus.records import Desired
 from libs.common.errors import PermanentError
 from libs.common.manifest import DataSet
 from libs.stores import Access, store_for
