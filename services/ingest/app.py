@@ -47,7 +47,13 @@ def make_app(settings: IngestSettings) -> FastAPI:
             await bus.stop()
             wired.uploads.close()
 
-    app = FastAPI(title="OneBlock Data: ingest", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="OneBlock Data: ingest",
+        lifespan=lifespan,
+        docs_url=None,  # it would load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     edge.install(app, settings, streams=(uploads.PREFIX,))
 
     async def ready() -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -175,3 +176,18 @@ async def test_health_tells_why_a_service_is_not_ready() -> None:
             assert answer.status_code == 503
             assert list(answer.json()["reasons"]) == [reason]
             assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "BODY_SECONDS", 0.1)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(5)
+        yield b"]"
+
+    kind = {"content-type": "application/json"}
+    answer = await client.post("/echo", content=slow(), headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (408, "timeout")

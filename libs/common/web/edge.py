@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -21,6 +22,7 @@ from libs.common.web import problems
 from libs.common.web.body import MAX_BODY
 from libs.common.web.tokens import Tokens
 
+BODY_SECONDS = 30  # for a whole body within the limit
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 KNOWN = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -111,15 +113,22 @@ class Edge:
         declared = Headers(scope=scope).get("content-length", "0")
         left = self._max_body
         too_large = HTTPException(413, f"the body is larger than {self._max_body} bytes")
+        until: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def limited() -> Message:
-            nonlocal left
+            nonlocal left, until
             if declared.isdigit() and int(declared) > self._max_body:
                 raise too_large
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the body took longer than {BODY_SECONDS} s") from None
             left -= len(message.get("body", b""))
             if left < 0:
                 raise too_large
+            if not message.get("more_body"):
+                until = None  # from here on it is waited for the client to go away
             return message
 
         return limited

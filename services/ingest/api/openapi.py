@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from libs.common.manifest import DataSet
 from services.ingest.api.answers import ProblemAnswer
 
 
@@ -31,8 +32,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     components = found.setdefault("components", {})
-    problem = ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
-    components.setdefault("schemas", {}).update(problem.pop("$defs", {}), ProblemAnswer=problem)
+    for model in (ProblemAnswer, DataSet):  # that routes name, but don't take or give themselves
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = schema.pop("$defs", {})
+        components.setdefault("schemas", {}).update({**parts, model.__name__: schema})
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{"token": []}, {}]
     return found

@@ -25,7 +25,7 @@ MANIFEST_BODY: dict[str, Any] = {
         "required": True,
         "description": "A DataSet manifest",
         "content": {
-            kind: {"schema": {"type": "object", "required": ["apiVersion", "kind", "metadata"]}}
+            kind: {"schema": {"$ref": "#/components/schemas/DataSet"}}
             for kind in (JSON, "application/yaml")
         },
     }
