@@ -11,6 +11,8 @@ import orjson
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from libs.common.errors import PermanentError
+
 ROWS = 4096  # rows that are Python objects at once
 
 
@@ -29,8 +31,16 @@ class JsonlWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         for at in range(0, batch.num_rows, ROWS):
-            rows = batch.slice(at, ROWS).to_pylist()
-            self._file.write(b"".join([json_line(row) for row in rows]))
+            self._file.writelines(map(json_line, self._rows(batch.slice(at, ROWS))))
+
+    def _rows(self, batch: pa.RecordBatch) -> list[dict[str, object]]:
+        try:
+            return batch.to_pylist(maps_as_pydicts="strict")
+        except KeyError as twice:
+            raise PermanentError(
+                f"a map has the key {twice} twice, for which JSON objects have no form",
+                code="inexpressible",
+            ) from twice
 
     def close(self) -> None:
         self._file.close()

@@ -41,7 +41,9 @@ def _parts(column: pa.Array) -> list[Fixed | pa.Array]:
         return [present]
     if pa.types.is_struct(kind):
         return [present, *_struct_parts(column)]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+    if pa.types.is_map(kind):
+        return _parts(_entries(column))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return [present, *_list_parts(column)]
     if pa.types.is_fixed_size_list(kind):
         return _parts(_as_list(column))
@@ -121,6 +123,15 @@ def _struct_parts(column: pa.StructArray) -> list[Fixed | pa.Array]:
 def _as_list(column: pa.FixedSizeListArray) -> pa.ListArray:
     """The same members with offsets; a null list has none."""
     return column.cast(pa.list_(column.type.value_field))
+
+
+def _entries(column: pa.MapArray) -> pa.ListArray:
+    """A map as the list of its entries, in the order they have."""
+    entries = pa.StructArray.from_arrays([column.keys, column.items], names=["key", "value"])
+    kind, buffers = pa.list_(entries.type), column.buffers()[:2]
+    return pa.Array.from_buffers(
+        kind, len(column), buffers, offset=column.offset, children=[entries]
+    )
 
 
 def _list_parts(column: pa.ListArray) -> list[Fixed | pa.Array]:
