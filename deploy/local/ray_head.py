@@ -27,6 +27,12 @@ ROOT = Path(__file__).parents[2]
 MB = 1024 * 1024
 LONGEST = 45  # of a session folder: sockets below it have to fit into 107 characters
 PR_SET_PDEATHSIG = 1
+# Each client gets a server process, forked beside gRPC's threads: without this some die at birth
+# (ray#63202), and the client is told after half a minute.
+CLIENTS_START = {
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "15",
+}
 STARTED = "ray_current_cluster"  # `ray start` writes it below the folder when the node is up
 UNUSED = ("object-manager-port", "node-manager-port", "runtime-env-agent-port",
           "dashboard-agent-listen-port", "dashboard-agent-grpc-port",
@@ -63,7 +69,7 @@ class Head:
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Authentication is off in Ray unless the mode is set, here and for clients."""
         path = os.pathsep.join(p for p in (str(ROOT), base.get("PYTHONPATH")) if p)
-        return {**base, **client_environment(self.token), "PYTHONPATH": path}
+        return {**base, **client_environment(self.token), **CLIENTS_START, "PYTHONPATH": path}
 
     def ready(self) -> bool:
         """Whether clients are served.

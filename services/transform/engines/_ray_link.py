@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from services.transform.engines._child import Child, ChildDied
 from services.transform.engines._ray_words import ADDRESS, Call, Said
 
-TIMES = {"connect": 60.0, "begin": 60.0, "look": 12.0, "cancel": 4.0, "end": 4.0}  # seconds
+TIMES = {"begin": 60.0, "look": 12.0, "cancel": 4.0, "end": 4.0}  # seconds
+CONNECT, CONNECT_MOST = 12.0, 60.0  # seconds for the first try, and for later ones at most
 MODULE = "services.transform.engines._ray_client"
 
 
@@ -25,6 +26,7 @@ class Link:
         self._address, self._token = address, token
         self._lock = threading.Lock()
         self._child: Child | None = None
+        self._failures = 0  # to connect, in a row
 
     def ask(self, call: Call) -> Said:
         """Raises Lost when there is no cluster; everything else is in what is said."""
@@ -42,19 +44,25 @@ class Link:
             self._drop()
 
     def _said(self, call: Call) -> Said:
+        """Connecting has a limit of its own: it works within seconds, or not at all (ray#63202)."""
         if self._child is None and call.do != "connect":
-            self._said(Call(do="connect"))
+            connected = self._said(Call(do="connect"))
+            if connected.trouble is not None:
+                return connected
         try:
             said = Said.model_validate_json(self._line(call))
         except (ChildDied, OSError) as error:
             said = Said(trouble="lost", detail=str(error))
+        if call.do == "connect":
+            self._failures = self._failures + 1 if said.trouble else 0
         if said.trouble == "lost":
             self._drop()
         return said
 
     def _line(self, call: Call) -> str:
         child = self._child = self._child or self._connected()
-        alarm = threading.Timer(TIMES[call.do], child.kill)
+        tried = min(CONNECT_MOST, CONNECT * 2**self._failures)
+        alarm = threading.Timer(TIMES.get(call.do, tried), child.kill)
         alarm.daemon = True
         alarm.start()
         try:
