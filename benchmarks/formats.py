@@ -95,7 +95,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=500_000)
     rows = arguments.parse_args().rows
     pa.set_cpu_count(1)
-    print(f"{'':14} {'MB':>6} {'pyarrow MB/s':>13} {'with keys MB/s':>15} {'ratio':>6} {'[id] MB/s':>10}")
+    print(f"{'MB/s':14} {'MB':>6} {'pyarrow':>9} {'with keys':>9} {'ratio':>6} {'key: id':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for name, path, content in files(Path(folder), rows):
             megabytes = path.stat().st_size / 1e6
@@ -103,8 +103,8 @@ def main() -> None:
             ours = seconds(lambda path=path, c=content: read_ours(path, c.schema, ()))
             keyed = seconds(lambda path=path, c=content: read_ours(path, c.schema, ("id",)))
             print(
-                f"{name:14} {megabytes:6.0f} {megabytes / peer:13.0f} {megabytes / ours:15.0f} "
-                f"{peer / ours:6.2f} {megabytes / keyed:10.0f}"
+                f"{name:14} {megabytes:6.0f} {megabytes / peer:9.0f} {megabytes / ours:9.0f} "
+                f"{peer / ours:6.2f} {megabytes / keyed:9.0f}"
             )
 
 

@@ -47,7 +47,7 @@ def read(
     key: tuple[str, ...] = (),
     **options: object,
 ) -> pa.Table:
-    """All rows, as an engine reads them: types from the head of the first split, widened on conflict."""
+    """All rows, as an engine reads them: types from the first split's head, widened on conflict."""
     plugin = FORMATS.get(kind)
     how = parse_options(plugin.Options, options, "spec.source.options")
     files = [paths] if isinstance(paths, Path) else list(paths)

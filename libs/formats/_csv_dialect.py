@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
@@ -150,7 +151,7 @@ def _sniff(text: str, options: CsvOptions) -> str:
     return max(DELIMITERS, key=score)
 
 
-def _reader(text: str, delimiter: str, options: CsvOptions) -> csv.Reader:
+def _reader(text: str, delimiter: str, options: CsvOptions) -> Iterator[list[str]]:
     return csv.reader(
         StringIO(text, newline=""),
         delimiter=delimiter,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import orjson
@@ -34,12 +34,12 @@ def objects(data: bytes, *, first: bool) -> list[dict[str, Json]]:
     loads = _exact if exact else orjson.loads
     lines = data.split(b"\n")
     try:
-        rows = [loads(line) for line in lines if line]
+        values = [loads(line) for line in lines if line]
     except (ValueError, RecursionError):
-        rows = _carefully(lines, exact)
-    if set(map(type, rows)) - {dict}:
-        _carefully(lines, exact)
-    return rows
+        return _carefully(lines, exact)
+    if set(map(type, values)) - {dict}:
+        return _carefully(lines, exact)
+    return cast("list[dict[str, Json]]", values)
 
 
 def _unusual(data: bytes) -> bool:

@@ -35,12 +35,13 @@ class JsonlWriter:
 
     def _rows(self, batch: pa.RecordBatch) -> list[dict[str, object]]:
         try:
-            return batch.to_pylist(maps_as_pydicts="strict")
+            rows: list[dict[str, object]] = batch.to_pylist(maps_as_pydicts="strict")
         except KeyError as twice:
             raise PermanentError(
                 f"a map has the key {twice} twice, for which JSON objects have no form",
                 code="inexpressible",
             ) from twice
+        return rows
 
     def close(self) -> None:
         self._file.close()

@@ -58,7 +58,7 @@ def text_of(value: object) -> str | None:
 def _nanoseconds(column: pa.TimestampArray) -> pa.StringArray:
     """ISO 8601 with microseconds where nothing is below them, else with nanoseconds."""
     zone = "Z" if column.type.tz else ""
-    texts = []
+    texts: list[str | None] = []
     for whole in column.cast(pa.int64()).to_pylist():
         if whole is None:
             texts.append(None)

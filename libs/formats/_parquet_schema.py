@@ -120,10 +120,10 @@ def _alike(a: pa.DataType, b: pa.DataType) -> bool:
     types = pa.types
 
     def text(kind: pa.DataType) -> bool:
-        return types.is_string(kind) or types.is_large_string(kind)
+        return bool(types.is_string(kind) or types.is_large_string(kind))
 
     def blob(kind: pa.DataType) -> bool:
-        return types.is_binary(kind) or types.is_large_binary(kind)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     checks = (types.is_floating, types.is_decimal, types.is_null, text, blob)
     same_zone = types.is_timestamp(a) and types.is_timestamp(b) and a.tz == b.tz

@@ -90,7 +90,8 @@ def _moment(counts: pa.Int64Array, unit: str) -> list[Fixed]:
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.generic]:
     filled = column.fill_null(0) if column.null_count else column
-    return filled.to_numpy(zero_copy_only=False)
+    numbers: npt.NDArray[np.generic] = filled.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _binary(column: pa.Array) -> pa.BinaryArray:

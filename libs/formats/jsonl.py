@@ -17,16 +17,14 @@ from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Wri
 from libs.formats import _keys as keys
 from libs.formats._blocks import BLOCK, Block, Planner, Rules, blocks, line_of
 from libs.formats._json_types import (
-    Json,
     column_of,
     infer_fields,
     join_fields,
     join_json_schemas,
     key_column,
 )
-from libs.formats._json_values import BrokenLine, canonical, objects
+from libs.formats._json_values import BrokenLine, Json, canonical, objects
 from libs.formats._json_writer import JsonlWriteOptions, JsonlWriter
-
 
 SIZE = BLOCK >> 2  # objects of a block: Python's, and in the cache only if they are few
 
@@ -87,6 +85,7 @@ class Jsonl:
             yield from keys.with_system_columns(columns, how.schema, made, content, of)
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
+        del options  # there are none
         return JsonlWriter(path, schema)
 
 

@@ -226,16 +226,23 @@ def mutated(data: bytes, seed: int) -> bytes:
     return bytes(broken)
 
 
+def read_or_fault(kind: str, file: Path, target: int = WHOLE) -> str:
+    """What the error says; nothing when the file could be read. Any other exception is a bug."""
+    try:
+        read(kind, file, target=target)
+    except OneBlockError as wrong:
+        return wrong.detail
+    return ""
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_a_broken_file_gives_rows_or_an_error_with_its_name(
     tmp_path: Path, kind: str, seed: int
 ) -> None:
     file = write(kind, path(tmp_path, kind), table(60), batch_rows=20)
     file.write_bytes(mutated(file.read_bytes(), seed))
-    try:
-        read(kind, file, target=500)
-    except OneBlockError as wrong:
-        assert file.name in wrong.detail, wrong.detail
+    said = read_or_fault(kind, file, target=500)
+    assert not said or file.name in said
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -245,10 +252,8 @@ def test_random_bytes_give_rows_or_an_error_with_the_files_name(
     chance = random.Random(seed)
     file = path(tmp_path, kind)
     file.write_bytes(chance.randbytes(chance.randint(1, 5000)))
-    try:
-        read(kind, file, target=100)
-    except OneBlockError as wrong:
-        assert file.name in wrong.detail, wrong.detail
+    said = read_or_fault(kind, file, target=100)
+    assert not said or file.name in said
 
 
 def test_every_truncation_gives_rows_or_an_error_with_the_files_name(
@@ -258,7 +263,5 @@ def test_every_truncation_gives_rows_or_an_error_with_the_files_name(
     file = path(tmp_path, kind, "cut")
     for size in range(len(whole) - 1):
         file.write_bytes(whole[:size])
-        try:
-            read(kind, file)
-        except OneBlockError as wrong:
-            assert file.name in wrong.detail, wrong.detail  # noqa: PT017
+        said = read_or_fault(kind, file)
+        assert not said or file.name in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tracemalloc
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
 from libs.formats import FORMATS
-from tests.formats import keys, read, splits, user
+from tests.formats import keys, read, splits, user, write
 
 RELAXED = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -321,3 +322,53 @@ def test_planning_cuts_at_record_ends_only(tmp_path: Path) -> None:
         for piece in splits(FORMATS.get("csv"), path, target)[1:]:
             assert text[: piece.start].count('"') % 2 == 0
             assert text[piece.start - 1] == "\n"
+
+
+def test_only_what_needs_quotes_is_quoted(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "a,b": ["x", "", None, 'say "hi"', "line\nbreak"],
+            "n": [1.5, None, float("nan"), 2.0, 1e22],
+        }
+    )
+    path = write("csv", tmp_path / "out.csv", table)
+    assert path.read_text() == ('"a,b",n\nx,1.5\n"",\n,NaN\n"say ""hi""",2\n"line\nbreak",1e+22\n')
+    assert str(user(read("csv", path)).to_pylist()) == str(table.to_pylist())
+
+
+def test_the_rows_of_a_single_column_are_all_kept(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array([1, None, 3])})
+    path = write("csv", tmp_path / "out.csv", table)
+    assert user(read("csv", path)).equals(table)
+
+
+def test_other_delimiters_and_no_header_can_be_written(tmp_path: Path) -> None:
+    table = pa.table({"a": ["x;y", "a,b"], "b": [1, 2]})
+    path = write("csv", tmp_path / "out.csv", table, delimiter=";", header=False)
+    assert path.read_text() == '"x;y";1\na,b;2\n'
+
+
+def test_formulas_are_written_as_they_are_unless_asked_otherwise(tmp_path: Path) -> None:
+    table = pa.table({"a": ["=cmd()", "-5", "x", None, "@a,b"], "n": [-5, 1, 2, 3, 4]})
+    plain = write("csv", tmp_path / "plain.csv", table).read_text()
+    assert plain == 'a,n\n=cmd(),-5\n-5,1\nx,2\n,3\n"@a,b",4\n'
+    safe = write("csv", tmp_path / "safe.csv", table, escape_formulas=True).read_text()
+    assert safe == "a,n\n'=cmd(),-5\n'-5,1\nx,2\n,3\n\"'@a,b\",4\n"
+
+
+def test_values_that_csv_has_no_form_for_are_json_or_base64(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "l": [[1, None], None],
+            "o": [{"x": "y"}, None],
+            "b": [b"\x00\xff", None],
+            "d": pa.array([Decimal("1.50"), None]),
+        }
+    )
+    found = read("csv", write("csv", tmp_path / "out.csv", table)).to_pylist()[0]
+    assert (found["l"], found["o"], found["b"], found["d"]) == (
+        "[1,null]",
+        '{"x":"y"}',
+        "AP8=",
+        1.5,
+    )

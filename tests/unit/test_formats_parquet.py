@@ -192,7 +192,7 @@ def test_a_registered_extension_type_runs_no_code_before_it_is_refused(tmp_path:
      b"\x18\x08" + base64.b64encode(b"\xff" * 6)],
 )  # fmt: skip
 def test_an_arrow_schema_that_can_t_be_read_is_refused(value: bytes) -> None:
-    with pytest.raises(PermanentError, match="x.parquet") as caught:
+    with pytest.raises(PermanentError, match=r"x\.parquet") as caught:
         extension_names(b"ARROW:schema" + value, "x.parquet")
     assert caught.value.code == "corrupt_file"
 

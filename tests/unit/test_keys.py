@@ -48,7 +48,8 @@ def typed() -> pa.Table:
         }
     )  # fmt: skip
     row = {
-        "bool": True, "int": -5, "float": 2.5, "text": "é", "blob": b"\x00", "day": date(2020, 1, 2),
+        "bool": True, "int": -5, "float": 2.5, "text": "é", "blob": b"\x00",
+        "day": date(2020, 1, 2),
         "at": datetime(1960, 1, 2, 3, 4, 5, 6), "instant": datetime(2020, 1, 2, tzinfo=UTC),
         "price": Decimal("1.50"), "list": [1, None], "object": {"x": "y"}, "vector": [0.5, 1],
     }  # fmt: skip
