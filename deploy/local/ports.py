@@ -17,8 +17,9 @@ DEFAULTS: Mapping[str, int] = {
     "nats": 4222,
     "ray": 10001,
 }
-# Below what Linux and macOS hand out to outgoing connections: what is free now stays free.
-FREE = range(15_000, 32_000)
+# Below what Linux and macOS hand out to outgoing connections, above what Ray's client servers
+# take (23000 to 24000): what is free now stays free.
+FREE = range(24_100, 32_000)
 
 
 class PortsInUse(OneBlockError):

@@ -61,6 +61,8 @@ class Head:
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
             "--node-ip-address=127.0.0.1", f"--port={gcs}",
             f"--ray-client-server-port={self.port}", *ports,
+            # Any free ones: the default range refuses heads beside each other, and our own port.
+            "--min-worker-port=0", "--max-worker-port=0",
             "--include-dashboard=false", "--include-log-monitor=false", "--disable-usage-stats",
             f"--num-cpus={self.cpus}", f"--object-store-memory={self.store}",
             f"--temp-dir={self.folder}",
