@@ -23,7 +23,7 @@ def table(rows: int, seed: int) -> pa.Table:
             "count": random.integers(1, 9, rows),
             "city": cities[random.integers(0, len(cities), rows)],
             "note": np.char.add("ride ", random.integers(0, 1 << 40, rows).astype(str)),
-            "at": (np.datetime64("2026-01-01") + random.integers(0, 3 * 10**7, rows)).astype(
+            "at": (np.datetime64("2026-01-01T00:00:00") + random.integers(0, 3 * 10**7, rows)).astype(
                 "datetime64[s]"
             ),
         }

@@ -36,6 +36,14 @@ class Options:
         return f"http://127.0.0.1:{self.ports[service]}"
 
     @property
+    def takeover(self) -> float:
+        """Seconds after which the work of a process that died is taken over by another.
+
+        Short on one machine, where no network can keep the two apart.
+        """
+        return float(os.environ.get("ONEBLOCK_LEASE_TTL") or 10)
+
+    @property
     def tokens(self) -> bool:
         """Whether the services will ask for tokens."""
         return bool(os.environ.get("ONEBLOCK_TOKENS_FILE"))

@@ -58,6 +58,7 @@ def service(options: Options, name: str) -> Spec:
         "ONEBLOCK_LOG_JSON": "true",
         "ONEBLOCK_FILE_ROOTS": roots,
         "ONEBLOCK_SINK_ROOTS": roots,
+        "ONEBLOCK_LEASE_TTL": str(options.takeover),
         "ONEBLOCK_CATALOG_DB": f"sqlite:///{options.home.catalog}",
         "ONEBLOCK_CATALOG_URL": options.url("catalog"),
         "ONEBLOCK_INGEST_URL": options.url("ingest"),

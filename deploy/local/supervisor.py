@@ -65,7 +65,7 @@ class Supervisor:
         )
         await self._start_nats()
         ingest = self._add(parts.service(options, "ingest"))  # longer in importing than we are
-        if changes := await (await ahead).migrate(options.nats_url):
+        if changes := await (await ahead).migrate(options.nats_url, ack_wait=options.takeover):
             self._tell(f"nats is set up: {len(changes)} streams, consumers and buckets changed")
         catalog = self._add(parts.service(options, "catalog"))
         await ingest.ready.wait()

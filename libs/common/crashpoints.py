@@ -1,7 +1,8 @@
 """Named places where a test can kill the process.
 
-`CRASHPOINT=name:k` kills at the k-th pass; with `CRASHPOINT_MARK=path` only once ever, so that the
-restarted process gets through: the file at `path` says that it happened.
+`CRASHPOINT=name:k` kills the process at its k-th pass (k is 1 where it isn't given), each time it
+is started. `CRASHPOINT_FILE=path` does what the file at `path` says, once: who kills itself
+removes the file, so that what is started again gets through and one point can follow another.
 """
 
 from __future__ import annotations
@@ -15,22 +16,32 @@ _passes: Counter[str] = Counter()
 
 
 def crash_point(name: str) -> None:
-    """Ends the process as by kill -9 when the environment asks for it; else costs a look-up."""
-    asked = os.environ.get("CRASHPOINT")
-    if asked is None:
-        return
+    """Ends the process as by kill -9 when the environment asks for it; else costs two look-ups."""
+    if asked := os.environ.get("CRASHPOINT"):
+        _pass(name, asked, None)
+    if path := os.environ.get("CRASHPOINT_FILE"):
+        _pass(name, _read(Path(path)), Path(path))
+
+
+def _pass(name: str, asked: str, file: Path | None) -> None:
     wanted, _, count = asked.partition(":")
-    _passes[name] += 1
-    if wanted == name and _passes[name] == int(count or 1) and _first_time():
+    if wanted != name:
+        return
+    _passes[asked] += 1
+    if _passes[asked] == int(count or 1) and (file is None or _claimed(file)):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _first_time() -> bool:
-    mark = os.environ.get("CRASHPOINT_MARK")
-    if mark is None:
-        return True
+def _read(path: Path) -> str:
     try:
-        Path(mark).open("x").close()
-    except FileExistsError:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _claimed(file: Path) -> bool:
+    try:
+        file.unlink()
+    except FileNotFoundError:
         return False
     return True

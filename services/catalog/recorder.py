@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from libs.common.bus.records import Desired
+from libs.common.crashpoints import crash_point
 from libs.common.errors import PermanentError, TransientError
 from libs.common.events import Fact
 from services.catalog.record import Event
@@ -71,6 +72,7 @@ class Recorder:
 
     async def _commit(self, batch: list[_Waiting]) -> bool:
         """Tells each who waits; False when a batch must be tried one by one."""
+        crash_point("catalog_before_commit")
         try:
             await record(self._database, [waiting.event for waiting in batch])
         except TransientError as error:
@@ -81,6 +83,7 @@ class Recorder:
             if len(batch) == 1:
                 _settle(batch[0], error)
             return False
+        crash_point("catalog_after_commit")
         for waiting in batch:
             self._told(waiting.event)
             _settle(waiting, None)

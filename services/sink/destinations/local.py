@@ -48,6 +48,7 @@ def _bring(target: Path, order: Order, rows: Rows, watch: Watch) -> Receipt:
     staging.mkdir()
     with switch.held(staging), ExitStack() as undo:  # held: others see that we live
         undo.callback(shutil.rmtree, staging, ignore_errors=True)
+        crash_point("sink_before_parts")
         contents = _write(staging, order, rows, watch)
         with switch.alone(target.parent):
             standing = folder.claim(target, order.dataset, order.path)
