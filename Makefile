@@ -41,6 +41,8 @@ check: $(READY) ## format, lint, types, imports, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cd libs/sdk && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+	  --cache-dir ../../.mypy_cache/sdk oneblock generate.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m libs.common.manifest.generate --check
 	$(BIN)/python -m libs.sdk.generate --check
