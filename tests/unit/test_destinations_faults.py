@@ -73,7 +73,8 @@ def test_a_full_disk_is_told_frees_its_space_and_keeps_the_old_version(
     done = run(*namespace, script, "sh", tmp_path)
     assert "TransientError storage_full" in done.stdout, done.stderr
     assert "left: ['fruit']" in done.stdout
-    assert done.stdout.endswith('_manifest.json\npart-00000.csv\n"n","version"\n0,1\n')
+    assert "_manifest.json\npart-00000.csv\n" in done.stdout
+    assert done.stdout.endswith("\n0,1\n")  # version 1's first row
 
 
 def test_a_read_only_place_is_told_with_what_to_do(namespace: list[str], tmp_path: Path) -> None:
