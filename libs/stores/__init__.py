@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from libs.common.errors import PermanentError
+from libs.common.errors import PermanentError, Problem
 from libs.common.registry import Registry
+from libs.common.secrets import Secret, resolve
 from libs.stores._pins import Pin
 from libs.stores._settings import Outside
+
+if TYPE_CHECKING:
+    from libs.common.manifest import DataSet
+
+
+OPTIONS = "spec.source.options"
+M = TypeVar("M", bound="StoreOptions")
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,48 @@ class Reach:
     secret: str = ""  # its name is resolved where a file is opened: libs.common.secrets
     namespace: str = "default"  # whose secrets
 
+    @classmethod
+    def of(cls, dataset: DataSet) -> Reach:
+        """Of a dataset's source."""
+        source = dataset.spec.source
+        theirs = _store_options(source.url)
+        options = {name: value for name, value in source.options.items() if name in theirs}
+        secret = source.secretRef.name if source.secretRef else ""
+        return cls(options, secret, dataset.metadata.namespace)
+
+    def credentials(self) -> Secret:
+        """What the secret holds now; empty where none is named. Raises `secret_not_found`."""
+        try:
+            return resolve(self.secret, self.namespace) if self.secret else Secret({})
+        except PermanentError as error:
+            path = "spec.source.secretRef"
+            raise PermanentError(error.detail, code=error.code, path=path) from error
+
+    def parsed(self, model: type[M]) -> M:
+        """The options as a store wants them; raises PermanentError `invalid_option`."""
+        try:
+            return model.model_validate(self.options)
+        except ValidationError as invalid:
+            said = invalid.errors(include_url=False, include_input=False)
+        wrong = tuple(
+            Problem("invalid_option", one["msg"], ".".join((OPTIONS, *map(str, one["loc"]))))
+            for one in said
+        )
+        text = "; ".join(str(problem) for problem in wrong)
+        raise PermanentError(text, code="invalid_option", path=OPTIONS, problems=wrong)
+
+
+def reader_options(dataset: DataSet) -> dict[str, JsonValue]:
+    """What of source.options is for the format's reader."""
+    theirs = _store_options(dataset.spec.source.url)
+    return {n: value for n, value in dataset.spec.source.options.items() if n not in theirs}
+
+
+def _store_options(urls: Iterable[str]) -> set[str]:
+    """Names of the options that the stores of these URLs have."""
+    known = {scheme(url) for url in urls} & set(STORES.keys())
+    return {name for key in known for name in STORES.get(key).Options.model_fields}
+
 
 class Store(Protocol):
     """One scheme. Blocks: call it off the event loop.
@@ -57,7 +107,7 @@ class Store(Protocol):
     `source_unavailable`, `too_slow`, `dns`.
     """
 
-    Options: ClassVar[type[BaseModel]]  # what source.options may say of it; unknown ones refused
+    Options: ClassVar[type[StoreOptions]]
 
     def __init__(self, access: Access, reach: Reach = ..., /) -> None: ...
 
@@ -80,7 +130,13 @@ class Store(Protocol):
         """
 
 
-class NoOptions(BaseModel):
+class StoreOptions(BaseModel):
+    """What source.options may say of a store; everything else there is for the format's reader."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class NoOptions(StoreOptions):
     """Of stores that need none."""
 
 
@@ -129,7 +185,9 @@ __all__ = [
     "Reach",
     "SourceInfo",
     "Store",
+    "StoreOptions",
     "open_uri",
+    "reader_options",
     "scheme",
     "store_for",
 ]

@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
-from pydantic import BaseModel
-
 from libs.common.errors import PermanentError
-from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo
+from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo, StoreOptions
 from libs.stores._globs import HIDDEN, accepts, fits, has_magic, parse
 from libs.stores._paths import inside, shown, to_path, to_uri
 
@@ -25,7 +23,7 @@ from libs.stores._paths import inside, shown, to_path, to_uri
 class FileStore:
     """Lists and opens local files."""
 
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[StoreOptions]] = NoOptions
 
     def __init__(self, access: Access, _reach: Reach | None = None) -> None:
         self._access = access

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import quote, unquote
 
-from pydantic import BaseModel
-
 from libs.common.errors import PermanentError
-from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo
+from libs.stores import Access, NoOptions, Pin, Reach, SourceInfo, StoreOptions
 from libs.stores._globs import accepts
 from libs.stores._paths import to_uri
 from libs.stores.file import open_file
@@ -35,7 +33,7 @@ def upload_path(uploads: Path, sha256: str) -> Path:
 class UploadStore:
     """Finds uploads again."""
 
-    Options: ClassVar[type[BaseModel]] = NoOptions
+    Options: ClassVar[type[StoreOptions]] = NoOptions
 
     def __init__(self, access: Access, _reach: Reach | None = None) -> None:
         self._uploads = access.uploads
