@@ -30,6 +30,19 @@ class Outside(BaseSettings):
     read_patience: float = Field(30.0, gt=0)  # seconds without a byte until a source is unavailable
     read_min_rate: int = Field(16_384, ge=0)  # bytes per second, on average, below which it is slow
 
+    http_ports: str = "80 443"  # that a manifest's http(s) URL may have; `*`: every one
+    http_seconds: float = Field(6 * 3600.0, gt=0)  # for one file, redirects and tries included
+    http_max_bytes: int = Field(64 << 30, gt=0)  # of one file, after Content-Encoding is undone
+    http_ca_file: Path | None = None  # authorities to trust beside the system's, PEM
+    archive_max_entries: int = Field(100_000, gt=0)  # of one archive
+    archive_max_bytes: int = Field(64 << 30, gt=0)  # of one archive, expanded
+    archive_max_ratio: int = Field(100, gt=0)  # expanded to compressed, from 64 MiB on
+
+    def ports(self) -> frozenset[int] | None:
+        """The allowed ports; None: every one."""
+        words = _words(self.http_ports)
+        return None if "*" in words else frozenset(int(word) for word in words)
+
     def networks(self) -> tuple[Network, ...]:
         """The allowed private networks; raises ValueError for what is no network."""
         words = _words(self.private_networks)

@@ -69,7 +69,7 @@ class S3Store:
         return cast(BinaryIO, file)
 
     def _found(self, place: Place) -> Iterator[tuple[Found, str]]:
-        """Objects with their paths below the root: that of the very name, else all that it means."""
+        """Objects and their paths below the root: that of the very name, else all it means."""
         client, refused = self._client(place.bucket), None
         if place.key and not place.key.endswith("/"):
             try:
