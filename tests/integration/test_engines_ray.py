@@ -216,6 +216,7 @@ def test_without_the_token_there_is_no_way_in(bench: Bench, head: Running) -> No
     assert caught.value.code == "ray_unavailable"
 
 
+@pytest.mark.slow
 def test_a_head_that_goes_and_comes_back_costs_a_restart(tmp_path: Path) -> None:
     bench = Bench(tmp_path, run="run-head")
     bench.write_csv("a.csv", people(ROWS))
