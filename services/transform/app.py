@@ -25,7 +25,7 @@ DURABLE = "transform-sources"
 def make_app(settings: Settings) -> Starlette:
     """The app; bus, warehouse and engines are reached when it starts."""
     warehouse = Warehouse(settings.warehouse)
-    bus = Bus(settings, "transform", lease_ttl=settings.lease_seconds)
+    bus = Bus(settings, "transform")
     engines = make_engines(settings)
 
     @asynccontextmanager

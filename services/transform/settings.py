@@ -28,7 +28,6 @@ class Settings(CommonSettings):
     ray_token_file: Path | None = None  # read whenever a connection is made
     ray_patience: float = Field(60.0, gt=0)  # seconds that a head may be gone
     ray_linger: float = Field(300.0, gt=0)  # seconds that a finished run's actor waits for us
-    lease_seconds: float = Field(30.0, ge=1)  # until a killed process's run is taken over
     run_deadline: float = Field(6 * 3600.0, gt=0)  # seconds that a run may take on Ray
 
     def token(self) -> str | None:

@@ -58,7 +58,7 @@ def service(server: NatsServer, bench: Bench, **more: str) -> Iterator[subproces
         "ONEBLOCK_PORT": "0",
         "ONEBLOCK_READY_FILE": str(bench.folder / "ready"),
         "ONEBLOCK_STOP_TIMEOUT": "5",
-        "ONEBLOCK_LEASE_SECONDS": "2",
+        "ONEBLOCK_LEASE_TTL": "2",
         **more,
     }
     process = subprocess.Popen(
