@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -182,7 +183,7 @@ def _names(cells: list[str], path: str, options: CsvOptions) -> tuple[str, ...]:
 
 
 def _checked(names: list[str], path: str) -> tuple[str, ...]:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise PermanentError(
             f"{path}: column names appear more than once: {', '.join(map(repr, twice))}; "

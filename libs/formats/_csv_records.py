@@ -46,7 +46,10 @@ class CsvSource:
 
     def records(self, limit: int | None = None) -> Iterator[Records]:
         """Parsed blocks; raises `parse_error` with file and line, `record_too_large`."""
-        start, size = max(self.split.start, self.dialect.body), min(limit or BLOCK, BLOCK)
+        start = max(self.split.start, self.dialect.body)
+        # What is done per column and block is worth it for some hundred rows.
+        wide = min(BLOCK * max(len(self.dialect.names) // 32, 1), BLOCK << 4)
+        size = min(limit or wide, wide)
         # Positions in a text that was decoded as a stream aren't the file's; it is one split.
         stop = self.split.stop if splittable(self.options.encoding) else 1 << 62
         with self.open(self.split.uri) as stream:

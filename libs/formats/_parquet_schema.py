@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ def plain_schema(schema: pa.Schema, path: str) -> pa.Schema:
     Also raises `duplicate_columns` and `reserved_column`.
     """
     refuse_reserved(schema.names, path)
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(schema.names).items() if times > 1)
     if twice:
         raise PermanentError(
             f"{path}: column names appear more than once: {', '.join(map(repr, twice))}",

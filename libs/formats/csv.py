@@ -59,9 +59,8 @@ class Csv:
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
         source = CsvSource.of(split, open, cast(CsvOptions, how.options))
-        for name in source.dialect.names:
-            if name not in how.schema.names:
-                raise TypeConflict(name, "a column that wasn't there before")
+        if unknown := set(source.dialect.names) - set(how.schema.names):
+            raise TypeConflict(min(unknown), "a column that wasn't there before")
         keys.require_columns(how.key, source.dialect.names, split.path)
         of = source_id(split.uri)
         for part in source.records():

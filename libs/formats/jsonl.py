@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import Annotated, cast
+from typing import Annotated, BinaryIO, cast
 
 import orjson
 import pyarrow as pa
@@ -27,6 +27,7 @@ from libs.formats._json_values import BrokenLine, Json, canonical, objects
 from libs.formats._json_writer import JsonlWriteOptions, JsonlWriter
 
 SIZE = BLOCK >> 2  # objects of a block: Python's, and in the cache only if they are few
+OBJECTS = 512  # of a block at least, up to some megabytes
 
 
 class JsonlOptions(BaseModel):
@@ -93,10 +94,8 @@ def _parsed(
     split: Split, open: Open, options: JsonlOptions, limit: int | None = None
 ) -> Iterator[tuple[Block, list[dict[str, Json]]]]:
     """Each block's objects; raises `parse_error` with file, line and column."""
-    size = min(limit or SIZE, SIZE)
-    most = options.max_record_bytes
     with open(split.uri) as stream:
-        for block in blocks(stream, split.start, split.stop, Rules(), most, split.path, size):
+        for block in _blocks(stream, split, options.max_record_bytes, limit):
             try:
                 rows = objects(block.data, first=block.offset == 0)
             except BrokenLine as wrong:
@@ -134,6 +133,18 @@ def _canonical(row: dict[str, Json], number: int, place: keys.Place) -> bytes:
         raise PermanentError(
             f"{where}: values are nested too deep", code="parse_error", path=where
         ) from wrong
+
+
+def _blocks(stream: BinaryIO, split: Split, most: int, limit: int | None) -> Iterator[Block]:
+    """Blocks of some hundred objects at least: what is done per field must be worth it."""
+    size, start = min(limit or SIZE, SIZE), split.start
+    for block in blocks(stream, start, split.stop, Rules(), most, split.path, size):
+        yield block
+        start += len(block.data)
+        average = len(block.data) // (block.data.count(b"\n") or 1)
+        size = max(size, min(average * OBJECTS, BLOCK << 3))
+        break
+    yield from blocks(stream, start, split.stop, Rules(), most, split.path, size)
 
 
 class _Place:

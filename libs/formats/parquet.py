@@ -96,9 +96,8 @@ def _check_rows(metadata: pq.FileMetaData, path: str, options: ParquetOptions) -
 
 def _check_fits(own: pa.Schema, schema: pa.Schema) -> None:
     """Raises TypeConflict unless joining the file's own schema would change nothing."""
-    for field in own:
-        if field.name not in schema.names:
-            raise TypeConflict(field.name, "a column that wasn't there before")
+    if unknown := set(own.names) - set(schema.names):
+        raise TypeConflict(min(unknown), "a column that wasn't there before")
     try:
         joined = join_exact([("", schema), ("", own)])
     except PermanentError as wrong:
