@@ -6,7 +6,9 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import orjson
@@ -72,7 +74,7 @@ def read_ours(path: Path, schema: pa.Schema, key: tuple[str, ...]) -> int:
     return rows
 
 
-def open_path(uri: str):  # type: ignore[no-untyped-def]
+def open_path(uri: str) -> BinaryIO:
     """Opens a path."""
     return Path(uri).open("rb")
 
@@ -99,9 +101,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, path, content in files(Path(folder), rows):
             megabytes = path.stat().st_size / 1e6
-            peer = seconds(lambda path=path: read_pyarrow(path))
-            ours = seconds(lambda path=path, c=content: read_ours(path, c.schema, ()))
-            keyed = seconds(lambda path=path, c=content: read_ours(path, c.schema, ("id",)))
+            peer = seconds(partial(read_pyarrow, path))
+            ours = seconds(partial(read_ours, path, content.schema, ()))
+            keyed = seconds(partial(read_ours, path, content.schema, ("id",)))
             print(
                 f"{name:14} {megabytes:6.0f} {megabytes / peer:9.0f} {megabytes / ours:9.0f} "
                 f"{peer / ours:6.2f} {megabytes / keyed:9.0f}"
