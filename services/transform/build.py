@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from libs.common import manifest, metrics
@@ -80,7 +82,6 @@ async def build(fact: SourceResolved, shop: Workshop) -> None:
             await lease.check()
             crash_point("before_publish")
             await shop.outbox.publish(told)
-        await asyncio.to_thread(shop.warehouse.sweep, fact.dataset)
 
 
 class _Attempt:
@@ -131,8 +132,10 @@ class _Attempt:
             "planned", engine=plan.engine, files=self._fact.files, bytes=self._fact.bytes
         )
         began = time.monotonic()
+        littered = await asyncio.to_thread(self._mark)
         output = await self._run(plan)
         version = await asyncio.to_thread(self._commit, wanted, plan, output)
+        await asyncio.to_thread(self._tidy, littered)
         metrics.ROWS.labels("transform").inc(output.rows)
         metrics.BYTES.labels("transform").inc(self._fact.bytes)
         metrics.FILES.labels("transform").inc(self._fact.files)
@@ -143,6 +146,26 @@ class _Attempt:
             seconds=round(time.monotonic() - began, 3),
         )
         return version
+
+    @property
+    def _mark_file(self) -> Path:
+        return self._shop.warehouse.path(f"{self._fact.dataset}.runs/.writing")
+
+    def _mark(self) -> bool:
+        """Notes that workers write; True when an earlier attempt, or run, never got to its end."""
+        try:
+            self._mark_file.touch(exist_ok=False)
+        except FileExistsError:
+            return True
+        return False
+
+    def _tidy(self, littered: bool) -> None:
+        """Under the lease and with nobody writing: what earlier ones left behind goes."""
+        if littered:
+            self._shop.warehouse.sweep(self._fact.dataset)
+        for stage in self._shop.warehouse.path(self._fact.run_dir).glob("stage-*"):
+            shutil.rmtree(stage, ignore_errors=True)
+        self._mark_file.unlink(missing_ok=True)
 
     def _plan(self, wanted: DataSet) -> Plan:
         house, fact = self._shop.warehouse, self._fact

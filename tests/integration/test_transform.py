@@ -221,6 +221,21 @@ async def test_who_lost_the_lease_commits_nothing(
         assert works.warehouse.versions(fact.dataset) == []
 
 
+async def test_what_a_failed_run_wrote_goes_with_the_next(
+    server: NatsServer, bench: Bench, lane: Local
+) -> None:
+    bad = Bench(bench.folder, sizes=bench.sizes, files=[*bench.files])
+    bad.write("b.csv", "id,name,price,city\n" + "1,x,1,c\n" * 2000 + '1,"x,1,c\n')
+    async with shop(server, bench, lane) as works:
+        fact = await resolved(works, bad, run_name(bench, 1))
+        with pytest.raises(PermanentError):
+            await build(fact, works)
+        data = Path(works.warehouse.dataset_uri(fact.dataset)) / "data"
+        await build(await resolved(works, bench, run_name(bench, 2)), works)
+        assert len(list(data.iterdir())) == 1
+        assert works.warehouse.open(fact.dataset).rows == 100
+
+
 async def test_an_ended_run_is_not_worked_on(server: NatsServer, bench: Bench, lane: Local) -> None:
     async with shop(server, bench, lane) as works:
         assert isinstance(works.outbox, Bus)
