@@ -92,9 +92,11 @@ class Answer:
     """Status, headers and the body as it comes; the connection ends with the `with` block."""
 
     def __init__(self, target: Target, response: http.client.HTTPResponse, limit: int) -> None:
-        self.url, self.status, self.headers = target.url, response.status, response.headers
+        self.url, self.status = target.url, response.status
+        self.headers = {name.lower(): value for name, value in reversed(response.getheaders())}
         self.name = shown(target.url)
-        self._response, self._limit = response, limit
+        self.limit = limit  # bytes
+        self._response = response
         self._came = 0
 
     @property
@@ -110,12 +112,12 @@ class Answer:
         Raises PermanentError `too_large`; TransientError `too_slow`, and `source_unavailable` when
         it is cut off.
         """
-        if self.length is not None and self.length > self._limit:
+        if self.length is not None and self.length > self.limit:
             self._too_large()
         with _translated(self.name):
             while block := self._response.read1(BLOCK):
                 self._came += len(block)
-                if self._came > self._limit:
+                if self._came > self.limit:
                     self._too_large()
                 yield block
         if self.length is not None and self._came < self.length:
@@ -123,7 +125,7 @@ class Answer:
 
     def _too_large(self) -> NoReturn:
         raise PermanentError(
-            f"{self.name}: longer than {self._limit:,} bytes (ONEBLOCK_HTTP_MAX_BYTES)",
+            f"{self.name}: longer than {self.limit:,} bytes (ONEBLOCK_HTTP_MAX_BYTES)",
             code="too_large",
         )
 
@@ -206,7 +208,7 @@ class Guard:
         try:
             addresses = self._resolve(target)
         except PermanentError as error:
-            raise _redirect(target, error.detail) if redirected else error
+            raise (_redirect(target, error.detail) if redirected else error) from error
         with _translated(name):
             sock = self._secured(target, _connect(addresses, target.port, pace), pace)
         paced = PacedSocket(sock, pace)

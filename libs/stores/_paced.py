@@ -1,4 +1,4 @@
-"""A connection that can't be dragged out: patience, least throughput and a deadline at each read."""
+"""A connection that can't be dragged out: patience, a least rate, a deadline at each read."""
 
 from __future__ import annotations
 
@@ -78,6 +78,10 @@ class _Incoming(io.RawIOBase):
     def readinto(self, buffer: object, /) -> int:
         self._sock.settimeout(self._pace.left())
         begun = self._pace.clock()
-        count = self._sock.recv_into(buffer)  # type: ignore[arg-type]
+        try:
+            count = self._sock.recv_into(buffer)  # type: ignore[arg-type]
+        except TimeoutError:
+            self._pace.left()  # `too_slow` rather than silence, where the whole time is up
+            raise
         self._pace.add(count, self._pace.clock() - begun)
         return count

@@ -1,0 +1,7 @@
+"""https:// is http:// with TLS."""
+
+from __future__ import annotations
+
+from libs.stores.http import HttpStore
+
+PLUGIN = HttpStore
