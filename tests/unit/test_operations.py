@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import time
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from libs.common.manifest.operations import OPERATIONS as CONTRACT
 from libs.common.manifest.operations import Later
 from libs.formats import SYSTEM_FIELDS
 from services.transform.operations import AT, OPERATIONS, SYSTEM, Exchange, Rowwise
-from services.transform.operations._digests import digests
+from services.transform.operations._digests import digests, first_of_each
 from services.transform.operations.cast import TYPES
 from services.transform.operations.repartition import PLUGIN as REPARTITION
 from services.transform.pipeline import after, segments, stored
@@ -240,3 +241,16 @@ def test_different_rows_have_different_digests(rows: list[tuple[str | None, str 
     columns = [pa.array(list(c), pa.string()) for c in zip(*rows, strict=True)]
     found = digests(pa.record_batch(columns, names=["x", "y"]), ["x", "y"])
     assert len(np.unique(found, axis=0)) == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=30), st.randoms())
+def test_the_first_is_found_also_when_digests_share_a_lane(
+    pairs: list[tuple[int, int]], random: Random
+) -> None:
+    at = list(range(len(pairs)))
+    for positions in (at, random.sample(at, len(at))):
+        found = np.array(pairs, np.uint64).reshape(-1, 2)
+        keep = first_of_each(found, np.array(positions, np.int64))
+        best = {p: min(a for q, a in zip(pairs, positions, strict=True) if q == p) for p in pairs}
+        wanted = [best[p] == a for p, a in zip(pairs, positions, strict=True)]
+        assert keep.tolist() == wanted

@@ -14,7 +14,7 @@ from services.transform.operations._digests import DIGEST, as_array, digests, fi
 from services.transform.tasks import Chunk, Slice
 
 KEY = "_oneblock_digest"  # rides in exchange files, so that reducers hash nothing again
-PART_BYTES = 256 * 1024 * 1024  # of the source; a reducer holds 24 bytes per row of its part
+PART_BYTES = 32 * 1024 * 1024  # of the source; a reducer holds 24 bytes per row of its part
 MOST_PARTS = 512
 
 
