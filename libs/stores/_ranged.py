@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
+from libs.common.errors import PermanentError
+
 Fetch = Callable[[int, int], bytes]  # start, stop → exactly these bytes; from any thread
 
 PIECE = 4 << 20  # the most that is asked for at once
@@ -104,8 +106,14 @@ class RangedFile(io.BufferedIOBase):
         if not self._coming:
             self._ask(self._at)
         self._look_ahead(stop, eager=onward and self._step == PIECE)
-        begin, _, coming = self._coming.popleft()
-        self._piece, self._begin = coming.result(), begin
+        begin, end, coming = self._coming.popleft()
+        piece = coming.result()
+        if len(piece) != end - begin:
+            raise PermanentError(
+                f"{self.name}: {len(piece)} bytes where {end - begin} were asked for",
+                code="source_unreadable",
+            )
+        self._piece, self._begin = piece, begin
 
     def _look_ahead(self, stop: int, *, eager: bool) -> None:
         """Asks for what follows: all that this read wants, and more for who reads on."""
