@@ -18,7 +18,7 @@ from libs.common import manifest
 from libs.common.errors import OneBlockError, PermanentError, TransientError
 from libs.common.ids import source_id
 from libs.common.manifest import DataSet
-from libs.stores import Access, SourceInfo, store_for
+from libs.stores import Access, Reach, SourceInfo, store_for
 from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
 
 SCRATCH = ".listing-"
@@ -30,32 +30,39 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 def sources(dataset: DataSet, access: Access) -> Iterator[SourceInfo]:
     """Every file of every source URL in a stable order; what two URLs find comes once."""
-    source = dataset.spec.source
+    source, reach = dataset.spec.source, Reach.of(dataset)
     seen: set[int] = set()
     for index, url in enumerate(source.url):
         try:
-            for found in store_for(url, access).list(url, source.filter):
+            for found in store_for(url, access, reach).list(url, source.filter):
                 if len(source.url) > 1:
                     if (known := source_id(found.uri)) in seen:
                         continue
                     seen.add(known)
                 yield found
         except PermanentError as error:
-            path = "spec.source.url" if len(source.url) == 1 else f"spec.source.url[{index}]"
-            raise PermanentError(error.detail, code=error.code, path=path) from error
+            raise placed(error, dataset, index) from error
 
 
 def check_sources(dataset: DataSet, access: Access) -> list[PermanentError]:
     """What is wrong with the sources without listing them: form, and what is allowed."""
-    wrong: list[PermanentError] = []
-    urls = dataset.spec.source.url
-    for index, url in enumerate(urls):
+    wrong: dict[tuple[str, str | None], PermanentError] = {}
+    reach = Reach.of(dataset)
+    for index, url in enumerate(dataset.spec.source.url):
         try:
-            store_for(url, access).check(url)
+            store_for(url, access, reach).check(url)
         except PermanentError as error:
-            path = "spec.source.url" if len(urls) == 1 else f"spec.source.url[{index}]"
-            wrong.append(PermanentError(error.detail, code=error.code, path=path))
-    return wrong
+            found = placed(error, dataset, index)
+            wrong.setdefault((found.code, found.path), found)  # options are told of once
+    return list(wrong.values())
+
+
+def placed(error: OneBlockError, dataset: DataSet, index: int) -> PermanentError:
+    """The error with its place in the manifest: an option or the secret, else the URL."""
+    path = error.path if error.path and error.path.startswith("spec.") else "spec.source.url"
+    if path == "spec.source.url" and len(dataset.spec.source.url) > 1:
+        path = f"{path}[{index}]"
+    return PermanentError(error.detail, code=error.code, path=path)
 
 
 def prepare(

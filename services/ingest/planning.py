@@ -7,10 +7,11 @@ from itertools import islice
 
 from libs.common import manifest
 from libs.common.bus.records import Desired
-from libs.common.errors import PermanentError
+from libs.common.errors import OneBlockError
 from libs.common.manifest import DataSet
-from libs.stores import Access, store_for
+from libs.stores import Access, Reach, store_for
 from services.ingest.api.answers import Plan, ProblemView, SourcePlan
+from services.ingest.inventory import placed
 
 SAMPLE = 5  # paths shown per source
 LOOK_AT = 100_000  # files per source
@@ -60,21 +61,21 @@ def _sources(dataset: DataSet, access: Access) -> tuple[list[SourcePlan], list[P
     found: list[SourcePlan] = []
     problems: list[ProblemView] = []
     complete, until = True, time.monotonic() + LOOK_FOR
-    urls = dataset.spec.source.url
-    for index, url in enumerate(urls):
-        path = "spec.source.url" if len(urls) == 1 else f"spec.source.url[{index}]"
+    for index, url in enumerate(dataset.spec.source.url):
         one = SourcePlan(url=url, files=0, bytes=0)
         try:
-            complete &= _list(one, dataset.spec.source.filter, access, until)
-        except PermanentError as error:
-            problems.append(ProblemView(code=error.code, detail=error.detail, path=path))
+            complete &= _list(one, dataset, access, until)
+        except OneBlockError as error:
+            told = placed(error, dataset, index)
+            problems.append(ProblemView(code=told.code, detail=told.detail, path=told.path))
         found.append(one)
     return found, problems, complete
 
 
-def _list(one: SourcePlan, filter: str | None, access: Access, until: float) -> bool:
+def _list(one: SourcePlan, dataset: DataSet, access: Access, until: float) -> bool:
     """Counts into `one`; False when there is more."""
-    files = store_for(one.url, access).list(one.url, filter)
+    store = store_for(one.url, access, Reach.of(dataset))
+    files = store.list(one.url, dataset.spec.source.filter)
     for info in islice(files, LOOK_AT):
         one.files += 1
         one.bytes += info.size
