@@ -31,7 +31,7 @@ class SourceFile:
     uri: str
     path: str  # below the source's root
     size: int  # bytes
-    etag: str = ""
+    etag: str = ""  # its state, in words that libs.stores.open_uri understands
 
 
 @dataclass(frozen=True)

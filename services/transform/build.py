@@ -18,7 +18,8 @@ from libs.common.errors import TransientError
 from libs.common.events import DatasetTransformed, Fact, Progress, SourceResolved, Stage
 from libs.common.manifest import DataSet
 from libs.formats import SourceFile
-from libs.warehouse import Commit, Version, Warehouse
+from libs.stores import Pin
+from libs.warehouse import Commit, InventoryFile, Version, Warehouse
 from services.transform.driver import Output
 from services.transform.engines import Engine, Stop
 from services.transform.plan import EngineName, Plan, Sizes, make_plan
@@ -169,7 +170,7 @@ class _Attempt:
 
     def _plan(self, wanted: DataSet) -> Plan:
         house, fact = self._shop.warehouse, self._fact
-        files = (SourceFile(f.uri, f.path, f.size, f.etag) for f in house.inventory(fact.run_dir))
+        files = map(_pinned, house.inventory(fact.run_dir))
         return make_plan(
             wanted,
             files,
@@ -249,3 +250,9 @@ class _Attempt:
             engine=version.commit.engine,
             unchanged=unchanged,
         )
+
+
+def _pinned(file: InventoryFile) -> SourceFile:
+    """The file in the state that was listed, as far as its store can give just that."""
+    pin = Pin(file.etag, file.size, file.version_id)
+    return SourceFile(file.uri, file.path, file.size, pin.text())

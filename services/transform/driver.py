@@ -107,7 +107,9 @@ def _infer(plan: Plan, tasks: _Tasks, splits: Sequence[Split]) -> Columns:
             "the sources hold no data to tell columns from", code="empty_source", path="spec.source"
         )
     gathered = groups([s.size for s in splits], plan.recipe.split)
-    asked = [Infer(recipe=plan.recipe, splits=tuple(splits[g.start : g.stop])) for g in gathered]
+    etags = _etags(plan)
+    parts = [tuple(splits[g.start : g.stop]) for g in gathered]
+    asked = [Infer(recipe=plan.recipe, splits=part, etags=_of(part, etags)) for part in parts]
     schemas = [pair for found in tasks.ordered(asked, Inferred) for pair in found.schemas]
     return tasks.ordered([Join(recipe=plan.recipe, schemas=tuple(schemas))], Columns)[0]
 

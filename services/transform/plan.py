@@ -12,6 +12,7 @@ from libs.common.errors import PermanentError
 from libs.common.ids import digest
 from libs.common.manifest.model import DataSet, Spec
 from libs.formats import SourceFile
+from libs.stores import Reach, reader_options
 
 MB = 1024 * 1024
 EngineName = Literal["local", "ray"]
@@ -45,7 +46,8 @@ class Recipe(Frozen):
     target: str  # URI of the Lance dataset
     stage: str  # folder for files that tasks exchange; belongs to this attempt alone
     format: str
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = {}  # of the format's reader
+    reach: Reach = Reach()  # how the files are opened; a secret by its name
     key: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     split: int  # bytes
@@ -91,7 +93,8 @@ def make_plan(
         target=target,
         stage=stage,
         format=spec.source.type,
-        options=spec.source.options,
+        options=reader_options(manifest),
+        reach=Reach.of(manifest),
         key=tuple(spec.source.key),
         steps=steps(spec),
         split=split_size(total, sizes, workers[engine]),

@@ -96,7 +96,7 @@ def _do(line: str) -> BaseModel:
 def survey(task: Survey) -> Surveyed:
     """Splits of the files; the head's column types are taken from the first file."""
     form, options = _format(task.recipe)
-    opened = _pinned({f.uri: f.etag for f in task.files})
+    opened = _pinned(task.recipe, {f.uri: f.etag for f in task.files})
     splits = [s for f in task.files for s in form.splits(f, task.recipe.split, opened, options)]
     if not task.head or not splits:
         return Surveyed(splits=tuple(splits))
@@ -108,7 +108,7 @@ def survey(task: Survey) -> Surveyed:
 def infer(task: Infer) -> Inferred:
     """Column types over whole splits, joined by file."""
     form, options = _format(task.recipe)
-    opened = _pinned(task.etags)
+    opened = _pinned(task.recipe, task.etags)
     found = [
         (path, form.join([(s.path, form.infer(s, opened, options, None)) for s in splits]))
         for path, splits in groupby(task.splits, key=lambda split: split.path)
@@ -125,7 +125,7 @@ def join(task: Join) -> Columns:
 
 def read(task: Read) -> Written:
     """Reads splits through the first segment; later exchanges know rows by their position."""
-    recipe, opened = task.recipe, _pinned(task.etags)
+    recipe, opened = task.recipe, _pinned(task.recipe, task.etags)
     form, options = _format(recipe)
     schema, counted = load_schema(task.schema_), Counted()
     how = ReadOptions(schema=schema, options=options, key=recipe.key)
@@ -245,9 +245,9 @@ def _refuse_unsafe(schema: pa.Schema) -> None:
             )
 
 
-def _pinned(etags: Mapping[str, str]) -> Open:
+def _pinned(recipe: Recipe, etags: Mapping[str, str]) -> Open:
     """Opens files in the state in which they were listed; another state is `source_changed`."""
-    return lambda uri: open_uri(uri, etags.get(uri) or None)
+    return lambda uri: open_uri(uri, etags.get(uri) or None, recipe.reach)
 
 
 def _format(recipe: Recipe) -> tuple[Format, BaseModel]:
