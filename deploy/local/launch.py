@@ -114,6 +114,10 @@ def down(folder: Path) -> bool:
     if is_running(folder):
         found.kill()
         process.clear(str(state.get("stack") or ""))
+        raise OneBlockError(
+            f"the stack did not stop within {DOWN_PATIENCE:g} s and was killed; nothing is lost",
+            hint=f"what it waited for is in {Home(folder).log('stack')}",
+        )
     return True
 
 

@@ -16,6 +16,11 @@ from deploy.local.options import Options
 from deploy.local.probes import http_ready, nats_ready, port_open
 from deploy.local.ray_head import kept_token
 
+# What manifests may reach beside public addresses, unless the environment says otherwise.
+OUTSIDE = {
+    "ONEBLOCK_PRIVATE_NETWORKS": "loopback",
+    "ONEBLOCK_NFS_SERVERS": "127.0.0.1 localhost",
+}
 SERVICES = ("ingest", "catalog", "transform", "sink")
 FRONT = ("ingest", "catalog")  # those that people talk to; the others answer health alone
 
@@ -43,7 +48,8 @@ def nats(options: Options) -> Spec:
         f'jetstream {{ store_dir: "{options.home.nats}", sync_interval: always }}\n'
     )
     command = (nats_server(), "--config", str(config))
-    return _spec(options, "nats", command, {}, probe=nats_ready(port), url=options.nats_url)
+    probe = nats_ready(port)
+    return _spec(options, "nats", command, {}, probe=probe, url=options.nats_url, patience=10.0)
 
 
 def service(options: Options, name: str) -> Spec:
@@ -74,7 +80,8 @@ def ray(options: Options) -> Spec:
     port = options.ports["ray"]
     env = {**ray_address(options), "ONEBLOCK_RAY_TOKEN_FILE": str(options.home.ray / "token")}
     url = f"ray://127.0.0.1:{port}"
-    return _spec(options, "ray", command, env, probe=port_open(port), url=url, niceness=5)
+    probe = port_open(port)
+    return _spec(options, "ray", command, env, probe=probe, url=url, niceness=5, patience=12.0)
 
 
 def ray_address(options: Options) -> dict[str, str]:
@@ -99,6 +106,6 @@ def _spec(
         process.CHILD: name,
         "ONEBLOCK_HOME": str(options.home.path),
     }
-    everything = {**os.environ, **env, **marks}
+    everything = {**OUTSIDE, **os.environ, **env, **marks}
     home = options.home
     return Spec(name, command, everything, home.log(name), home.path, **more)  # type: ignore[arg-type]
