@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from libs.common.errors import PermanentError, Problem
 from libs.common.registry import Registry
 from libs.common.secrets import Secret, resolve
+from libs.stores._archives import Address, Limits
 from libs.stores._pins import Pin
 from libs.stores._settings import Outside
 
@@ -95,7 +97,7 @@ def reader_options(dataset: DataSet) -> dict[str, JsonValue]:
 def _store_options(urls: Iterable[str]) -> set[str]:
     """Names of the options that the stores of these URLs have."""
     known = {scheme(url) for url in urls} & set(STORES.keys())
-    return {name for key in known for name in STORES.get(key).Options.model_fields}
+    return {"archives", *(name for key in known for name in STORES.get(key).Options.model_fields)}
 
 
 class Store(Protocol):
@@ -169,6 +171,12 @@ def open_uri(uri: str, pin: str | None = None, reach: Reach | None = None) -> Bi
     `source_changed`.
     """
     known = Pin.parse(pin) if pin else None
+    if (address := Address.parse(uri)) is not None:
+        outer = replace(known, size=address.outer_size) if known else None
+        opener = partial(open_uri, address.outer, outer.text() if outer else None, reach)
+        from libs.stores._members import open_member
+
+        return open_member(address, f"{uri} {pin}", opener, Limits.of(Outside()))
     if scheme(uri) == "file":
         from libs.stores.file import open_file  # the inventory's own files, wherever they lie
 

@@ -41,7 +41,7 @@ class HttpStore:
         yield found
 
     def stat(self, url: str) -> SourceInfo:
-        """By HEAD, or by the first byte where a server doesn't know HEAD."""
+        """By HEAD, or by the first byte where a server doesn't know HEAD; size -1: not told."""
         headers = self._headers(url)
         with self._guard.open(url, headers, method="HEAD") as answer:
             if answer.status == HTTPStatus.OK:
@@ -61,6 +61,11 @@ class HttpStore:
         if pin is None or pin.size < 0:
             found = self.stat(url)
             pin = Pin(found.etag, found.size)
+        if pin.size < 0:
+            raise PermanentError(
+                f"{shown(url)}: the server doesn't say how long it is; leave source.copy at auto",
+                code="length_unknown",
+            )
         ranges = Ranges(self._guard, url, pin, self._headers(url), self._rules.patience)
         return cast(BinaryIO, RangedFile(ranges.read, pin.size, shown(url)))
 
@@ -96,16 +101,11 @@ def nothing(url: str, name: str, filter: str | None) -> PermanentError:
 
 
 def _info(url: str, answer: Answer, size: int | None) -> SourceInfo:
-    if size is None:
-        raise PermanentError(
-            f"{answer.name}: the server doesn't say how long it is; leave source.copy at auto",
-            code="length_unknown",
-        )
     state = State.of(answer.headers)
     return SourceInfo(
         uri=url,
         path=file_name(url, answer.url, answer.headers.get("content-disposition")),
-        size=size,
+        size=-1 if size is None else size,
         etag=etag_of(state),
         mtime=modified_at(state.modified),
     )

@@ -16,32 +16,16 @@ from pathlib import Path
 
 from libs.common import manifest
 from libs.common.errors import OneBlockError, PermanentError, TransientError
-from libs.common.ids import source_id
 from libs.common.manifest import DataSet
 from libs.stores import Access, Reach, SourceInfo, store_for
 from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
+from services.ingest.sources import placed, sources
 
 SCRATCH = ".listing-"
 STALE = 600.0  # seconds after which a listing that somebody left behind is removed
 LOOK_EVERY = 500  # files between two looks whether to stop
 MAX_FILES = 10_000_000
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-def sources(dataset: DataSet, access: Access) -> Iterator[SourceInfo]:
-    """Every file of every source URL in a stable order; what two URLs find comes once."""
-    source, reach = dataset.spec.source, Reach.of(dataset)
-    seen: set[int] = set()
-    for index, url in enumerate(source.url):
-        try:
-            for found in store_for(url, access, reach).list(url, source.filter):
-                if len(source.url) > 1:
-                    if (known := source_id(found.uri)) in seen:
-                        continue
-                    seen.add(known)
-                yield found
-        except PermanentError as error:
-            raise placed(error, dataset, index) from error
 
 
 def check_sources(dataset: DataSet, access: Access) -> list[PermanentError]:
@@ -55,14 +39,6 @@ def check_sources(dataset: DataSet, access: Access) -> list[PermanentError]:
             found = placed(error, dataset, index)
             wrong.setdefault((found.code, found.path), found)  # options are told of once
     return list(wrong.values())
-
-
-def placed(error: OneBlockError, dataset: DataSet, index: int) -> PermanentError:
-    """The error with its place in the manifest: an option or the secret, else the URL."""
-    path = error.path if error.path and error.path.startswith("spec.") else "spec.source.url"
-    if path == "spec.source.url" and len(dataset.spec.source.url) > 1:
-        path = f"{path}[{index}]"
-    return PermanentError(error.detail, code=error.code, path=path)
 
 
 def prepare(
@@ -106,7 +82,7 @@ def _resolve(
     final = folder / "inventory.parquet"
     if not final.exists():
         _remove_stale(folder)
-        _make(sources(dataset, access), final, stop)
+        _make(sources(dataset, access, stop), final, stop)
     return warehouse.inventory_summary(run_dir)
 
 

@@ -11,7 +11,7 @@ from libs.common.errors import OneBlockError
 from libs.common.manifest import DataSet
 from libs.stores import Access, Reach, store_for
 from services.ingest.api.answers import Plan, ProblemView, SourcePlan
-from services.ingest.inventory import placed
+from services.ingest.sources import placed
 
 SAMPLE = 5  # paths shown per source
 LOOK_AT = 100_000  # files per source
@@ -78,7 +78,7 @@ def _list(one: SourcePlan, dataset: DataSet, access: Access, until: float) -> bo
     files = store.list(one.url, dataset.spec.source.filter)
     for info in islice(files, LOOK_AT):
         one.files += 1
-        one.bytes += info.size
+        one.bytes += max(0, info.size)  # a web server need not tell
         if len(one.sample) < SAMPLE:
             one.sample.append(info.path)
         if time.monotonic() > until:

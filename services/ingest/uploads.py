@@ -1,34 +1,29 @@
 """Receiving a file: hashed while it is written, once, beside its place, then moved there.
 
 Memory: one buffer fills from the network while the one before it is hashed and written in threads.
-A part file is locked while its process lives, so what a killed one left is told from what is being
-received, and removed.
+What a killed process left is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
-import hashlib
-import os
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVarTuple
+from typing import TypeVarTuple
 
 import structlog
 
 from libs.common.errors import OneBlockError, PermanentError, TransientError
-from libs.stores.upload import upload_path
+from services.ingest.partfile import PartFile, abandoned
 
 BUFFER = 4 * 1024 * 1024  # bytes handed to the disk at a time
-FLUSH_EVERY = 128 * 1024 * 1024  # bytes after which the disk is waited for
 INCOMING = ".incoming"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 Ts = TypeVarTuple("Ts")
@@ -139,22 +134,19 @@ class Uploads:
             )
 
 
-@dataclass
 class _Part:
     """One file on its way in."""
 
-    folder: Path
-    pool: ThreadPoolExecutor
-    size: int = 0
-    _hash: hashlib._Hash = field(default_factory=hashlib.sha256)
-    _buffer: bytearray = field(default_factory=bytearray)
-    _busy: asyncio.Future[tuple[None, None]] | None = None
-    _file: BinaryIO | None = None
-    _path: Path | None = None
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self.size = 0
+        self._path, self._pool = folder / f"{secrets.token_hex(16)}.part", pool
+        self._buffer = bytearray()
+        self._busy: asyncio.Future[tuple[None, None]] | None = None
+        self._file: PartFile | None = None
 
     @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        return self._file.sha256 if self._file else ""
 
     async def write(self, chunk: bytes) -> None:
         """Takes the bytes; waits while the disk is a buffer behind."""
@@ -167,30 +159,28 @@ class _Part:
         """Everything hashed and on the disk."""
         await self._hand_over()
         await self._settle()
-        await self._run(self._sync)
+        if self._file is not None:
+            await self._run(self._file.sync)
 
     async def keep(self, root: Path) -> Stored:
         """Into its place by its content."""
-        await self._run(self._move, upload_path(root, self.sha256))
+        assert self._file is not None
+        await self._run(self._file.keep, root)
         return Stored(self.sha256, self.size)
 
     async def aclose(self) -> None:
         """Whatever happened, the part file is gone."""
         with suppress(OSError, OneBlockError):
             await asyncio.shield(self._settle())
-        with suppress(OSError):  # what a full disk kept in the buffer
-            if self._file is not None:
-                self._file.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()
 
     async def _hand_over(self) -> None:
         await self._settle()
         full, self._buffer = self._buffer, bytearray()
         if full:
-            flush = self.size // FLUSH_EVERY > (self.size - len(full)) // FLUSH_EVERY
-            hashing, writing = self._run(self._hash.update, full), self._run(self._put, full, flush)
-            self._busy = asyncio.gather(hashing, writing)
+            file = self._file = self._file or PartFile(self._path)
+            self._busy = asyncio.gather(self._run(file.hash, full), self._run(file.put, full))
 
     async def _settle(self) -> None:
         """Waits for the buffer that is being written."""
@@ -200,47 +190,14 @@ class _Part:
             busy.result()
 
     async def _run(self, call: Callable[[*Ts], object], *arguments: *Ts) -> None:
-        await asyncio.get_running_loop().run_in_executor(self.pool, call, *arguments)
-
-    def _put(self, data: bytearray, flush: bool) -> None:
-        file = self._file or self._open()
-        file.write(data)
-        if flush:
-            file.flush()
-            os.fdatasync(file.fileno())
-
-    def _sync(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def _open(self) -> BinaryIO:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._path = self.folder / f"{secrets.token_hex(16)}.part"
-        self._file = self._path.open("xb")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self._file
-
-    def _move(self, final: Path) -> None:
-        assert self._path is not None
-        final.parent.mkdir(parents=True, exist_ok=True)
-        self._path.replace(final)
-        self._path = None
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
 
 
 def _removed(left: Path) -> bool:
     """Removes a part file unless the process that writes it lives."""
-    try:
-        with left.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink(missing_ok=True)
-    except OSError:
+    if not abandoned(left):
         return False
+    left.unlink(missing_ok=True)
     log.info("upload_leftover_removed", file=left.name)
     return True
 

@@ -14,7 +14,7 @@ import pytest
 from libs.common.errors import OneBlockError
 from libs.stores import Access, store_for
 from libs.stores.upload import upload_url
-from services.ingest import names, uploads
+from services.ingest import names, partfile
 from services.ingest.uploads import Limits, Uploads
 
 SMALL = Limits(max_bytes=10_000_000, idle=5, min_rate=1)
@@ -86,7 +86,7 @@ async def test_a_disk_that_fills_up_is_told_and_left_clean(
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(uploads.os, "fsync", full)
+    monkeypatch.setattr(partfile.os, "fsync", full)
     store = Uploads(tmp_path, SMALL, 4)
     assert await refused(store, body(b"x")) == "storage_full"
     assert files(tmp_path) == []

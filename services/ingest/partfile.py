@@ -1,0 +1,112 @@
+"""A file that is being received: appended, hashed, then moved to its place by its content.
+
+It is locked while its process has it open, so what a killed one left is told from what is being
+received.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+from libs.stores.upload import upload_path
+
+FLUSH_EVERY = 128 << 20  # bytes after which the disk is waited for
+BLOCK = 4 << 20
+
+
+class PartFile:
+    """Blocks. `put` and `hash` may work on the same data side by side, in two threads."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """A new file, or with `resume` the one that is there; `hashed` then is behind `size`."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("r+b" if resume else "xb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            self._file.close()
+            raise
+        self.size = self._file.seek(0, os.SEEK_END)
+        self._begin_hash()
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes hashed so far."""
+        return self._hash.hexdigest()
+
+    def put(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends."""
+        self._file.write(data)
+        before, self.size = self.size, self.size + len(data)
+        if self.size // FLUSH_EVERY > before // FLUSH_EVERY:
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
+
+    def hash(self, data: bytes | bytearray | memoryview) -> None:
+        """What was appended; in the same order."""
+        self._hash.update(data)
+        self.hashed += len(data)
+
+    def catch_up(self) -> None:
+        """Hashes what lies in the file and isn't hashed yet."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            file.seek(self.hashed)
+            while self.hashed < self.size and (block := file.read(BLOCK)):
+                self.hash(block)
+
+    def truncate(self, size: int) -> None:
+        """Back to so many bytes."""
+        self._file.flush()
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.size = size
+        if self.hashed > size:
+            self._begin_hash()
+
+    def sync(self) -> None:
+        """On the disk, not just handed to the system."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def keep(self, root: Path) -> str:
+        """Moves it to its place below `root`, durably; returns its SHA-256. `sync` first."""
+        final = upload_path(root, self.sha256)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(final)
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return self.sha256
+
+    def close(self) -> None:
+        """Closes; what is there stays. Raises OSError when a full disk keeps the rest out."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Closes, and removes it unless it was moved to its place."""
+        try:
+            self._file.close()
+        except OSError:  # what a full disk kept in the buffer
+            pass
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def _begin_hash(self) -> None:
+        self._hash, self.hashed = hashlib.sha256(), 0
+
+
+def abandoned(path: Path) -> bool:
+    """Whether no living process has the part file open."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
