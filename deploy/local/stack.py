@@ -1,4 +1,4 @@
-"""What the platform adds to the command line: up, down, doctor, admin, token."""
+"""What the platform adds to the command line: up, down, doctor, admin, token, secret."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import typer
 from oneblock.cli.options import Form, Home, Output
 from oneblock.cli.output import print_json, print_table
 from oneblock.home import home_folder
+
+from deploy.local.secrets import secret
 
 Port = Annotated[
     int | None,
@@ -38,6 +40,7 @@ def PLUGIN(app: typer.Typer) -> None:  # noqa: N802 - the name that every plug-i
     token.command("revoke")(token_revoke)
     app.add_typer(admin, name="admin")
     app.add_typer(token, name="token")
+    app.add_typer(secret, name="secret")
 
 
 def up(

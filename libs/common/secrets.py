@@ -155,9 +155,10 @@ def _loose(key: str) -> str:
 
 
 def _absent(name: str, namespace: str) -> PermanentError:
+    where = "" if namespace == "default" else f" --namespace {namespace}"
     return PermanentError(
         f"no secret {name!r} for the namespace {namespace!r}; make it with `oneblock secret set "
-        f"{name} KEY=…`, or mount it below ONEBLOCK_SECRETS_DIR",
+        f"{name} KEY=…{where}`, or mount it below ONEBLOCK_SECRETS_DIR",
         code="secret_not_found",
         path="secretRef",
     )

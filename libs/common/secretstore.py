@@ -41,7 +41,7 @@ class SecretStore:
                 return self._open(f"{owner}/{name}", sealed)
         return None
 
-    def set(self, name: str, values: Mapping[str, str], namespace: str = SHARED) -> None:
+    def set(self, name: str, values: Mapping[str, str], namespace: str) -> None:
         """Makes or replaces a secret as a whole; raises PermanentError `invalid_secret`."""
         _check(name, values, namespace)
         place = f"{namespace}/{name}"
@@ -50,7 +50,7 @@ class SecretStore:
             sealed = box.encrypt(orjson.dumps({"place": place, "values": dict(values)})).decode()
             self._write(self._entries() | {place: sealed})
 
-    def remove(self, name: str, namespace: str = SHARED) -> bool:
+    def remove(self, name: str, namespace: str) -> bool:
         """Whether there was one."""
         with self._alone():
             entries = self._entries()
