@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
@@ -46,6 +46,7 @@ class Split:
     start: int
     stop: int
     size: int  # bytes to read, about
+    first: int = 0  # records before it in the file, where the format numbers them
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ReadOptions:
     schema: pa.Schema
     options: BaseModel
     key: tuple[str, ...] = ()
+    # Told of each file that can't be read, after which a FileFormat goes on; None: it raises.
+    bad: Callable[[Split, PermanentError], None] | None = None
 
 
 class TypeConflict(Exception):
@@ -105,6 +108,40 @@ class Format(Protocol):
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
         """A writer into a new local file. Raises PermanentError `inexpressible` by schema."""
+
+
+@runtime_checkable
+class FileFormat(Format, Protocol):
+    """A format whose rows are files or parts of them: sources are many small files."""
+
+    def read_many(
+        self, splits: Sequence[Split], open: Open, how: ReadOptions
+    ) -> Iterator[pa.RecordBatch]:
+        """As `read`, over many splits: a batch holds rows of many files."""
+
+    def tree(
+        self, folder: str, schema: pa.Schema, options: BaseModel, rows: int
+    ) -> TreeWriter | None:
+        """Writes a file per row below `folder`; None where `writer` makes part files.
+
+        `schema` has the system columns. Raises PermanentError `inexpressible`, `column_missing`.
+        """
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One file of a tree, written: its path below the folder, parts joined by `/`."""
+
+    path: str
+    size: int  # bytes
+    sha256: str  # hex
+
+
+class TreeWriter(Protocol):
+    """Writes a file per row."""
+
+    def write(self, batch: pa.RecordBatch) -> Iterator[Leaf]:
+        """The batch has the system columns. Raises `inexpressible`, `duplicate_name`, …."""
 
 
 FORMATS: Registry[Format] = Registry("libs.formats", lambda: list(__path__), noun="format")

@@ -21,11 +21,12 @@ class Column(BaseModel):
 
 
 class DeliveredFile(BaseModel):
-    """One part."""
+    """One part, or one row's file."""
 
     model_config = ConfigDict(frozen=True)
 
-    path: str = Field(pattern=r"^[^/\x00]+$")  # a name in the folder: it is removed by it
+    # Below the folder, never out of it: it is removed by this path.
+    path: str = Field(pattern=r"^[^/\x00]+(/[^/\x00]+)*$")
     rows: int
     bytes: int
     sha256: str  # hex
@@ -60,4 +61,5 @@ class Contents(BaseModel):
             contents = cls.model_validate_json(content)
         except ValidationError:
             return None
-        return None if any(f.path in (".", "..") for f in contents.files) else contents
+        outside = any({".", ".."}.intersection(f.path.split("/")) for f in contents.files)
+        return None if outside else contents

@@ -64,12 +64,28 @@ def whole(folder: Path, contents: Contents) -> bool:
 
 
 def foreign(folder: Path, contents: Contents | None) -> list[str]:
-    """Names in the folder that we didn't write."""
+    """Paths below the folder that we didn't write; a folder of others' alone is one of them."""
     ours = {NAME} | {file.path for file in contents.files} if contents else set()
-    with os.scandir(folder) as entries:
-        return sorted(
-            e.name for e in entries if e.name not in ours or e.is_dir(follow_symlinks=False)
-        )
+    return sorted(_foreign(folder, "", ours, folders(ours)))
+
+
+def _foreign(folder: Path, below: str, ours: set[str], ways: set[str]) -> Iterator[str]:
+    with os.scandir(folder / below) as entries:
+        for entry in entries:
+            path = f"{below}{entry.name}"
+            if not entry.is_dir(follow_symlinks=False):
+                if path not in ours:
+                    yield path
+            elif path in ways:
+                yield from _foreign(folder, f"{path}/", ours, ways)
+            else:
+                yield path
+
+
+def folders(files: set[str]) -> set[str]:
+    """Every folder that files lie in, however deep."""
+    parents = {path.rpartition("/")[0] for path in files} - {""}
+    return parents | folders(parents) if parents else set()
 
 
 def staging_of(target: Path, dataset: str, run: str, attempt: int) -> Path:
@@ -103,7 +119,13 @@ def remove(leftover: Path, target: Path) -> list[str]:
     names = foreign(leftover, contents)
     kept = [name for name in names if not _move(leftover / name, target / name)]
     for file in contents.files:
-        (leftover / file.path).unlink(missing_ok=True)
+        if not kept or not folders({file.path}).intersection(
+            kept
+        ):  # a link put in a folder's place
+            (leftover / file.path).unlink(missing_ok=True)
+    for below in sorted(folders({file.path for file in contents.files}), reverse=True):
+        with suppress(OSError):  # others' files may have to stay in it
+            (leftover / below).rmdir()
     if not kept:
         (leftover / NAME).unlink()
         leftover.rmdir()

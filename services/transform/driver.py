@@ -31,6 +31,7 @@ from services.transform.tasks import (
 )
 
 FILES_PER_SURVEY = 256
+FILES_PER_READ = 8192  # however small they are
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -106,12 +107,18 @@ def _infer(plan: Plan, tasks: _Tasks, splits: Sequence[Split]) -> Columns:
         raise PermanentError(
             "the sources hold no data to tell columns from", code="empty_source", path="spec.source"
         )
-    gathered = groups([s.size for s in splits], plan.recipe.split)
+    gathered = _gathered(plan, splits)
     etags = _etags(plan)
     parts = [tuple(splits[g.start : g.stop]) for g in gathered]
     asked = [Infer(recipe=plan.recipe, splits=part, etags=_of(part, etags)) for part in parts]
     schemas = [pair for found in tasks.ordered(asked, Inferred) for pair in found.schemas]
     return tasks.ordered([Join(recipe=plan.recipe, schemas=tuple(schemas))], Columns)[0]
+
+
+def _gathered(plan: Plan, splits: Sequence[Split]) -> list[range]:
+    """Splits for one task each; opening a file counts as some bytes."""
+    opening = plan.recipe.split // FILES_PER_READ
+    return groups([s.size + opening for s in splits], plan.recipe.split)
 
 
 def _etags(plan: Plan) -> dict[str, str]:
@@ -143,7 +150,7 @@ class _Phases:
         )
 
     def _read(self, columns: Columns) -> list[Written]:
-        gathered = groups([s.size for s in self._splits], self._plan.recipe.split)
+        gathered = _gathered(self._plan, self._splits)
         etags = _etags(self._plan)
         asked = [
             Read(

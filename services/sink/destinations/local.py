@@ -17,11 +17,10 @@ from services.sink import folder, switch
 from services.sink.contents import NAME, Column, Contents, DeliveredFile
 from services.sink.destinations import Access, Order, Receipt, Rows, Watch
 from services.sink.options import FileOptions, split_options
-from services.sink.parts import Parts
 from services.sink.roots import locate
+from services.sink.trees import write_rows
 
 DEFAULT_FORMAT = "parquet"
-BATCH_BYTES = 2 << 20  # the reader has four times as much in flight
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -69,12 +68,10 @@ def _write(staging: Path, order: Order, rows: Rows, watch: Watch) -> Contents:
     """All parts and the manifest, on disk for good, where nobody looks."""
     name = order.format or DEFAULT_FORMAT
     format = FORMATS.get(name)
-    ours, theirs = split_options(order.options, format, order.path)
-    schema = rows.schema if ours.systemColumns else rows.user_schema
-    with Parts(staging, format, theirs, schema, size=ours.partSize) as parts:
-        for batch in rows.batches(system=ours.systemColumns, batch_bytes=BATCH_BYTES):
-            parts.write(batch, watch.wrote)
-        files = parts.finish(f"v{order.version}-{_writing(order)[:8]}")
+    options = split_options(order.options, format, order.path)
+    tag = f"v{order.version}-{_writing(order)[:8]}"
+    files = write_rows(staging, format, options, rows, watch.wrote, tag)
+    schema = rows.schema if options[0].systemColumns else rows.user_schema
     _check_rows(files, rows)
     contents = Contents(
         dataset=order.dataset,
@@ -132,6 +129,7 @@ def _writing(order: Order) -> str:
 
 def _check_names(target: Path, standing: Contents | None, contents: Contents, where: str) -> None:
     names = {file.path for file in contents.files} | {NAME}
+    names |= folder.folders(names)
     taken = names.intersection(folder.foreign(target, standing)) if target.exists() else set()
     if taken:
         raise folder.not_ours(f"{target / min(taken)} is in the way, and isn't ours", where)
