@@ -47,9 +47,9 @@ class Server:
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}  # by the path of the export
 
-    def stat(self, path: str) -> Entry:
-        """Raises PermanentError `source_not_found`, `source_forbidden`."""
-        found = self._do(path, lambda client, name: client.stat(name))
+    def stat(self, path: str, *, pinned: bool = False) -> Entry:
+        """Raises PermanentError `source_not_found` (pinned: `source_changed`), `source_forbidden`."""
+        found = self._do(path, lambda client, name: client.stat(name), pinned=pinned)
         return _entry(path.rpartition("/")[2], found)
 
     def entries(self, path: str) -> list[Entry]:

@@ -62,13 +62,13 @@ class NfsStore:
         if mount := _mounted(place, self._outside):
             return mount.open(place, pin)
         server = self._server(place)
-        found = server.stat(place.path)
+        found = server.stat(place.path, pinned=pin is not None)
         if pin is not None and pin.etag and pin.etag != found.etag:
             raise PermanentError(
                 f"{url} changed after it was listed; run again", code="source_changed"
             )
-        read = partial(server.read, place.path, found.etag)
-        return cast(BinaryIO, RangedFile(read, found.size, url))
+        size = _info(place, found, found.name).size
+        return cast(BinaryIO, RangedFile(partial(server.read, place.path, found.etag), size, url))
 
     def _found(self, place: Place) -> Iterator[SourceInfo]:
         server = self._server(place)
