@@ -170,7 +170,7 @@ class _Attempt:
 
     def _plan(self, wanted: DataSet) -> Plan:
         house, fact = self._shop.warehouse, self._fact
-        files = map(_pinned, house.inventory(fact.run_dir))
+        files = map(pinned, house.inventory(fact.run_dir))
         return make_plan(
             wanted,
             files,
@@ -252,7 +252,7 @@ class _Attempt:
         )
 
 
-def _pinned(file: InventoryFile) -> SourceFile:
+def pinned(file: InventoryFile) -> SourceFile:
     """The file in the state that was listed, as far as its store can give just that."""
     pin = Pin(file.etag, file.size, file.version_id)
     return SourceFile(file.uri, file.path, file.size, pin.text())

@@ -15,6 +15,7 @@ from libs.common.errors import OneBlockError, PermanentError
 from libs.formats import (
     FORMATS,
     SYSTEM_FIELDS,
+    FileFormat,
     Format,
     Open,
     ReadOptions,
@@ -132,6 +133,10 @@ def read(task: Read) -> Written:
     positions = len(segments(recipe.steps)) > 1
 
     def rows() -> Rows:
+        if isinstance(form, FileFormat):  # many to a batch; the first split's number will do
+            batches = counted.all(form.read_many(task.splits, opened, how))
+            yield from _positioned(batches, task.first) if positions else batches
+            return
         for number, split in enumerate(task.splits, task.first):
             batches = counted.all(form.read(split, opened, how))
             yield from _positioned(batches, number) if positions else batches

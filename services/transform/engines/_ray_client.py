@@ -20,7 +20,7 @@ from services.transform.plan import Plan, Recipe
 from services.transform.tasks import Survey
 
 ACTOR_STARTS = 40.0  # seconds that creating an actor and its first answer may take
-ANSWERS = 8.0
+ANSWERS = 15.0  # below what the service gives a look
 WARMING: list[ray.ObjectRef] = []  # a task whose result nobody holds may be dropped
 
 

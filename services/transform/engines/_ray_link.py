@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from services.transform.engines._child import Child, ChildDied
 from services.transform.engines._ray_words import ADDRESS, Call, Said
 
-TIMES = {"begin": 60.0, "look": 12.0, "cancel": 4.0, "end": 4.0}  # seconds
-CONNECT, CONNECT_MOST = 12.0, 60.0  # seconds for the first try, and for later ones at most
+TIMES = {"begin": 60.0, "look": 20.0, "cancel": 4.0, "end": 4.0}  # seconds
+CONNECT, CONNECT_MOST = 20.0, 60.0  # seconds for the first try, and for later ones at most
 MODULE = "services.transform.engines._ray_client"
 
 
