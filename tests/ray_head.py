@@ -41,7 +41,7 @@ def ray_head(cpus: int = 2, port: int | None = None) -> Iterator[Running]:
             _wait(process, Path(home) / "ready")
             yield Running(address, TOKEN, process)
         finally:
-            stop(process)
+            stop(process, patience=20)  # longer than it gives Ray itself
 
 
 def _environment(home: Path, address: str, cpus: int) -> dict[str, str]:

@@ -30,7 +30,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         lane.stop()
         return
     with ray_head() as head:
-        ray = Ray(Link(head.address, lambda: head.token), 60, Terms(deadline=120, linger=60, tries=2))
+        ray = Ray(
+            Link(head.address, lambda: head.token), 60, Terms(deadline=120, linger=60, tries=2)
+        )
         ray.start()
         yield ray
         ray.stop()
