@@ -71,6 +71,24 @@ class TypeConflict(Exception):
         self.column = column
 
 
+@dataclass(frozen=True)
+class BadRecord:
+    """What can't be read of a file, and why."""
+
+    uri: str
+    path: str
+    code: str
+    detail: str
+    start: int = 0  # bytes [start, stop) of the file, decompressed where that is the reader's …
+    stop: int | None = None  # … work; None: to its end
+    line: int | None = None  # of formats that have lines
+    data: bytes = b""  # the record itself, or its beginning
+    whole: bool = False  # all of the file, or of the piece of it that is read at once
+
+
+OnBad = Callable[[BadRecord], None]
+
+
 class Writer(Protocol):
     """Writes record batches into one part file; `close` finishes the file."""
 
@@ -142,6 +160,17 @@ class TreeWriter(Protocol):
 
     def write(self, batch: pa.RecordBatch) -> Iterator[Leaf]:
         """The batch has the system columns. Raises `inexpressible`, `duplicate_name`, …."""
+
+
+@runtime_checkable
+class Tolerant(Protocol):
+    """A format that can pass over single bad records and go on with the next.
+
+    Of other formats a piece that can't be read (a split) is bad as a whole.
+    """
+
+    def tolerating(self, on_bad: OnBad) -> Format:
+        """The same format, telling `on_bad` where it would raise for a record; by split alike."""
 
 
 FORMATS: Registry[Format] = Registry("libs.formats", lambda: list(__path__), noun="format")

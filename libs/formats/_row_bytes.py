@@ -30,7 +30,7 @@ def row_bytes(columns: Mapping[str, pa.Array], rows: int) -> pa.BinaryArray:
     parts: list[Fixed | pa.Array] = []
     for name in sorted(columns):
         parts += _parts(columns[name])
-    return _joined(parts, rows)
+    return joined(parts, rows)
 
 
 def _parts(column: pa.Array) -> list[Fixed | pa.Array]:
@@ -139,7 +139,7 @@ def _list_parts(column: pa.ListArray) -> list[Fixed | pa.Array]:
     """Counts, and each list's members, which lie side by side in the members' own bytes."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     members = column.flatten()  # without those of null lists
-    encoded = _joined(_parts(members), len(members))
+    encoded = joined(_parts(members), len(members))
     bounds = np.frombuffer(encoded.buffers()[1], np.int32)[: len(members) + 1]
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
@@ -150,7 +150,7 @@ def _list_parts(column: pa.ListArray) -> list[Fixed | pa.Array]:
     return [("<u4", lengths), content]
 
 
-def _joined(parts: Sequence[Fixed | pa.Array], rows: int) -> pa.BinaryArray:
+def joined(parts: Sequence[Fixed | pa.Array], rows: int) -> pa.BinaryArray:
     """Fixed parts that lie side by side are packed together; then all is joined per row."""
     pieces: list[pa.Array] = []
     run: list[Fixed] = []

@@ -182,7 +182,7 @@ def test_times_and_dates_are_written(tmp_path: Path, kind: str) -> None:
     )
     found = user(read(kind, write(kind, path(tmp_path, kind), content))).to_pylist()
     texts = [{"day": "2020-01-02", "at": "2020-01-02T03:04:05.000600"}]
-    assert found == (texts if kind == "jsonl" else content.to_pylist())
+    assert found == (texts if kind in ("jsonl", "tfrecords") else content.to_pylist())
 
 
 cells = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -196,6 +196,7 @@ def test_any_values_survive_the_round_trip(
 ) -> None:
     schema = pa.schema([("i", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
     rows = [r for r in rows if kind != "jsonl" or abs(r[2]) != float("inf")]
+    rows = [r for r in rows if kind != "tfrecords" or abs(r[2]) < 2**127]  # they are float32
     content = pa.Table.from_pylist([{"i": i, "s": s, "f": f} for i, s, f in rows], schema)
     file = write(kind, path(tmp_path, kind), content)
     if not file.stat().st_size:
