@@ -15,7 +15,7 @@ from oneblock.aio.waiting import AsyncWaiting
 from oneblock.exchange import Request
 from oneblock.find import find_stack
 from oneblock.models import Accepted, Dataset, Json, Page, Run, Upload, Version
-from oneblock.names import dataset_path, path_part
+from oneblock.names import dataset_path, full_name, path_part
 from oneblock.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ class AsyncClient(AsyncWaiting):
         self, dataset: str | None = None, *, state: str | None = None, limit: int = 100
     ) -> list[Run]:
         """Runs, newest first."""
-        found = await self._list("/v1/runs", limit, {"dataset": dataset, "state": state})
+        of = full_name(dataset) if dataset else None
+        found = await self._list("/v1/runs", limit, {"dataset": of, "state": state})
         return [Run.parse(r) for r in found]
 
     async def rows(

@@ -15,7 +15,7 @@ from oneblock import manifests
 from oneblock.exchange import Request
 from oneblock.find import find_stack
 from oneblock.models import Accepted, Dataset, Json, Page, Run, Upload, Version
-from oneblock.names import dataset_path, path_part
+from oneblock.names import dataset_path, full_name, path_part
 from oneblock.progress import Progress, silent
 from oneblock.sync.transport import Transport
 from oneblock.sync.waiting import Waiting
@@ -135,7 +135,8 @@ class Client(Waiting):
         self, dataset: str | None = None, *, state: str | None = None, limit: int = 100
     ) -> list[Run]:
         """Runs, newest first."""
-        found = self._list("/v1/runs", limit, {"dataset": dataset, "state": state})
+        of = full_name(dataset) if dataset else None
+        found = self._list("/v1/runs", limit, {"dataset": of, "state": state})
         return [Run.parse(r) for r in found]
 
     def rows(
