@@ -53,15 +53,17 @@ class Ranges:
         gone = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
         if answer.status in gone:
             raise self._changed(answer)
-        if answer.status == HTTPStatus.OK:
+        whole = start == 0 and answer.length == stop == self.pin.size
+        if answer.status == HTTPStatus.OK and not whole:
             raise PermanentError(
                 f"{answer.name}: this server gives whole files alone; leave source.copy at auto",
                 code="range_unsupported",
             )
-        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             refuse(answer)
-        told = answer.headers.get("content-range", "")
-        if told != f"bytes {start}-{stop - 1}/{self.pin.size}" or self._other(answer):
+        expected = f"bytes {start}-{stop - 1}/{self.pin.size}"
+        same = whole or answer.headers.get("content-range", "") == expected
+        if not same or self._other(answer):
             raise self._changed(answer)
 
     def _other(self, answer: Answer) -> bool:

@@ -15,11 +15,13 @@ from libs.common.errors import PermanentError
 from libs.common.events import CancelRequested, Fact, IngestRequested, RunChanged
 from libs.common.web import edge, health
 from libs.warehouse import RunDirs
-from services.ingest.api import datasets, openapi, runs, uploads
+from services.ingest.api import datasets, openapi, runs, tus, uploads
 from services.ingest.intake import Intake
 from services.ingest.requests import Requests
 from services.ingest.settings import IngestSettings
 from services.ingest.sweeper import Sweeper
+from services.ingest.tus.notes import Notes
+from services.ingest.tus.resumable import Resumable
 from services.ingest.uploads import Limits, Uploads
 from services.ingest.wiring import Wiring
 
@@ -46,6 +48,7 @@ def make_app(settings: IngestSettings) -> FastAPI:
             await asyncio.wait([sweeping])
             await bus.stop()
             wired.uploads.close()
+            wired.resumable.close()
 
     app = FastAPI(
         title="OneBlock Data: ingest",
@@ -54,13 +57,14 @@ def make_app(settings: IngestSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    edge.install(app, settings, streams=(uploads.PREFIX,))
+    app.add_middleware(tus.Speaking)
+    edge.install(app, settings, streams=("/v1/uploads",))
 
     async def ready() -> Mapping[str, str]:
         return _unready(bus, app.state.wiring)
 
     app.router.routes.extend(health.routes(lambda: bus.state, ready))
-    for part in (datasets, runs, uploads):
+    for part in (datasets, runs, tus, uploads):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -79,6 +83,11 @@ def _wire(settings: IngestSettings, bus: Bus) -> Wiring:
         access=access,
         requests=Requests(bus),
         uploads=Uploads(warehouse.path("uploads"), limits, settings.max_uploads),
+        resumable=Resumable(
+            Notes(warehouse.path("uploads"), settings.upload_keep_seconds),
+            limits,
+            settings.max_uploads,
+        ),
     )
 
 

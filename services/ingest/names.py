@@ -8,6 +8,7 @@ import unicodedata
 from libs.common.errors import PermanentError
 
 MAX_BYTES = 255
+MAX_PATH = 4096
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 DRIVE = re.compile(r"[A-Za-z]:")
 REPLACED = "\ufffd"  # what the server's URL decoding makes of bytes that are no UTF-8
@@ -25,6 +26,15 @@ def checked(name: str) -> str:
             path="filename",
         )
     return name
+
+
+def checked_path(path: str) -> str:
+    """A name, or a relative path of names below an uploaded folder: each part is checked."""
+    if len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
+        return checked(path[: MAX_BYTES + 1])
+    for part in path.split("/"):
+        checked(part)
+    return path
 
 
 def _wrong(name: str) -> str | None:

@@ -16,12 +16,14 @@ from libs.stores.upload import upload_path
 FLUSH_EVERY = 128 << 20  # bytes after which the disk is waited for
 BLOCK = 4 << 20
 
+Hashed = tuple["hashlib._Hash", int]  # a hash, and the bytes that went into it
+
 
 class PartFile:
     """Blocks. `put` and `hash` may work on the same data side by side, in two threads."""
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        """A new file, or with `resume` the one that is there; `hashed` then is behind `size`."""
+    def __init__(self, path: Path, *, resume: bool = False, hashed: Hashed | None = None) -> None:
+        """A new file, or with `resume` the one that is there, of which so much was `hashed`."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("r+b" if resume else "xb")
@@ -31,7 +33,12 @@ class PartFile:
             self._file.close()
             raise
         self.size = self._file.seek(0, os.SEEK_END)
-        self._begin_hash()
+        self._hash, self.hashed = hashed or (hashlib.sha256(), 0)
+
+    @property
+    def hash_so_far(self) -> Hashed:
+        """What to go on with when the file is opened again."""
+        return self._hash, self.hashed
 
     @property
     def sha256(self) -> str:
@@ -66,7 +73,11 @@ class PartFile:
         self._file.seek(size)
         self.size = size
         if self.hashed > size:
-            self._begin_hash()
+            self._hash, self.hashed = hashlib.sha256(), 0
+
+    def flush(self) -> None:
+        """Handed to the system: a killed process loses nothing of it."""
+        self._file.flush()
 
     def sync(self) -> None:
         """On the disk, not just handed to the system."""
@@ -97,9 +108,6 @@ class PartFile:
             pass
         finally:
             self.path.unlink(missing_ok=True)
-
-    def _begin_hash(self) -> None:
-        self._hash, self.hashed = hashlib.sha256(), 0
 
 
 def abandoned(path: Path) -> bool:

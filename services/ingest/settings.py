@@ -19,6 +19,7 @@ class IngestSettings(CommonSettings):
     max_uploads: int = 16  # at the same time; each holds two buffers of 4 MiB at most
     upload_idle_seconds: float = 60.0  # without a byte; then 408
     upload_min_rate: int = 1024  # bytes per second on average, after the first idle period
+    upload_keep_seconds: float = 86_400.0  # an unfinished upload is kept after its last byte
     sweep_seconds: float = 20.0  # between two looks for stuck runs
     resume_after_seconds: float = 30.0  # an accepted run without an inventory counts as stuck
     give_up_seconds: float = 3600.0  # … and has failed when even that didn't help

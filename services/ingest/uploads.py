@@ -13,10 +13,10 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 
@@ -26,6 +26,7 @@ from services.ingest.partfile import PartFile, abandoned
 BUFFER = 4 * 1024 * 1024  # bytes handed to the disk at a time
 INCOMING = ".incoming"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()
 
@@ -75,122 +76,148 @@ class Uploads:
             raise TransientError("too many uploads at the same time; try again", code="busy")
         self._free -= 1
         try:
-            self._room_for(declared or 0)
-            async with aclosing(_Part(self._folder / INCOMING, self._pool)) as part:
-                await self._fill(part, chunks)
-                self._check(part, declared, sha256)
-                return await part.keep(self._folder)
+            room_for(self._folder, declared or 0, self._limits.max_bytes)
+            return await self._receive(chunks, declared, sha256)
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
         finally:
             self._free += 1
+
+    async def _receive(
+        self, chunks: AsyncIterator[bytes], declared: int | None, sha256: str | None
+    ) -> Stored:
+        path = self._folder / INCOMING / f"{secrets.token_hex(16)}.part"
+        pipe = Pipe(PartFile(path), self._pool)
+        try:
+            await self._fill(pipe, chunks)
+            _check(pipe.file, declared, sha256)
+            await pipe.run(pipe.file.keep, self._folder)
+            return Stored(pipe.file.sha256, pipe.file.size)
+        finally:
+            with suppress(OSError, OneBlockError):
+                await asyncio.shield(pipe.settle())
+            pipe.file.remove()
 
     def sweep(self) -> int:
         """Removes what killed processes left; returns how many files."""
         incoming = self._folder / INCOMING
         return sum(_removed(left) for left in incoming.glob("*.part")) if incoming.is_dir() else 0
 
-    def _room_for(self, size: int) -> None:
-        if size > self._limits.max_bytes:
-            raise _too_large(self._limits.max_bytes)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._folder).free
-        if size > free:
-            raise TransientError(
-                f"{size} bytes were announced, {free} are free; make room and try again",
-                code="storage_full",
-            )
+    async def _fill(self, pipe: Pipe, chunks: AsyncIterator[bytes]) -> None:
+        async for chunk in timely(chunks, self._limits):
+            await pipe.write(chunk)
+            if pipe.taken > self._limits.max_bytes:
+                raise too_large(self._limits.max_bytes)
+        await pipe.drain()
+        await pipe.run(pipe.file.sync)
 
-    async def _fill(self, part: _Part, chunks: AsyncIterator[bytes]) -> None:
-        began, limits = time.monotonic(), self._limits
-        source = aiter(chunks)
-        while True:
-            try:
-                async with asyncio.timeout(limits.idle):
-                    chunk = await anext(source)
-            except StopAsyncIteration:
-                break
-            except TimeoutError as error:
+
+def room_for(folder: Path, size: int, limit: int) -> None:
+    """Raises PermanentError `too_large`, TransientError `storage_full`."""
+    if size > limit:
+        raise too_large(limit)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise TransientError(
+            f"{size} bytes were announced, {free} are free; make room and try again",
+            code="storage_full",
+        )
+
+
+@dataclass
+class Turn:
+    """Who sends now; a newer request may take over while bytes are waited for."""
+
+    waiting: asyncio.Timeout | None = None
+    replaced: bool = False
+
+    def take_over(self) -> None:
+        self.replaced = True
+        if self.waiting is not None:
+            self.waiting.reschedule(0)
+
+
+async def timely(
+    chunks: AsyncIterator[bytes], limits: Limits, turn: Turn | None = None
+) -> AsyncIterator[bytes]:
+    """The chunks while they come fast enough; raises PermanentError `timeout`, `conflict`."""
+    turn = turn or Turn()
+    began, came, source = time.monotonic(), 0, aiter(chunks)
+    while True:
+        try:
+            async with asyncio.timeout(limits.idle) as turn.waiting:
+                chunk = await anext(source)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            if not turn.replaced:
                 raise _too_slow(f"no byte came for {limits.idle:g} s") from error
-            await part.write(chunk)
-            if part.size > limits.max_bytes:
-                raise _too_large(limits.max_bytes)
-            took = time.monotonic() - began
-            if took > limits.idle and part.size < took * limits.min_rate:
-                raise _too_slow(f"fewer than {limits.min_rate} bytes came per second")
-        await part.finish()
-
-    def _check(self, part: _Part, declared: int | None, sha256: str | None) -> None:
-        if declared is not None and part.size != declared:
-            raise PermanentError(
-                f"{declared} bytes were announced, {part.size} came", code="content_length"
-            )
-        if not part.size:
-            raise PermanentError("the file is empty; there is nothing to keep", code="empty_file")
-        if sha256 is not None and part.sha256 != sha256:
-            raise PermanentError(
-                f"the content's SHA-256 is {part.sha256}, announced was {sha256}; send it again",
-                code="checksum_mismatch",
-            )
+        finally:
+            turn.waiting = None
+        if turn.replaced:
+            raise PermanentError("a newer request took over", code="conflict")
+        came += len(chunk)
+        yield chunk
+        took = time.monotonic() - began
+        if took > limits.idle and came < took * limits.min_rate:
+            raise _too_slow(f"fewer than {limits.min_rate} bytes came per second")
 
 
-class _Part:
-    """One file on its way in."""
+def _check(file: PartFile, declared: int | None, sha256: str | None) -> None:
+    if declared is not None and file.size != declared:
+        raise PermanentError(
+            f"{declared} bytes were announced, {file.size} came", code="content_length"
+        )
+    if not file.size:
+        raise PermanentError("the file is empty; there is nothing to keep", code="empty_file")
+    if sha256 is not None and file.sha256 != sha256:
+        raise PermanentError(
+            f"the content's SHA-256 is {file.sha256}, announced was {sha256}; send it again",
+            code="checksum_mismatch",
+        )
 
-    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self.size = 0
-        self._path, self._pool = folder / f"{secrets.token_hex(16)}.part", pool
+
+class Pipe:
+    """Into a part file: a buffer fills while the one before it is hashed and written in threads."""
+
+    def __init__(self, file: PartFile, pool: ThreadPoolExecutor) -> None:
+        self.file = file
+        self._pool = pool
+        self.taken = 0  # bytes, whether written yet or not
         self._buffer = bytearray()
-        self._busy: asyncio.Future[tuple[None, None]] | None = None
-        self._file: PartFile | None = None
-
-    @property
-    def sha256(self) -> str:
-        return self._file.sha256 if self._file else ""
+        self._busy: asyncio.Future[list[None]] | None = None
 
     async def write(self, chunk: bytes) -> None:
         """Takes the bytes; waits while the disk is a buffer behind."""
-        self.size += len(chunk)
+        self.taken += len(chunk)
         self._buffer += chunk
         if len(self._buffer) >= BUFFER:
             await self._hand_over()
 
-    async def finish(self) -> None:
-        """Everything hashed and on the disk."""
+    async def drain(self) -> None:
+        """Everything written and hashed."""
         await self._hand_over()
-        await self._settle()
-        if self._file is not None:
-            await self._run(self._file.sync)
+        await self.settle()
 
-    async def keep(self, root: Path) -> Stored:
-        """Into its place by its content."""
-        assert self._file is not None
-        await self._run(self._file.keep, root)
-        return Stored(self.sha256, self.size)
-
-    async def aclose(self) -> None:
-        """Whatever happened, the part file is gone."""
-        with suppress(OSError, OneBlockError):
-            await asyncio.shield(self._settle())
-        if self._file is not None:
-            self._file.remove()
-
-    async def _hand_over(self) -> None:
-        await self._settle()
-        full, self._buffer = self._buffer, bytearray()
-        if full:
-            file = self._file = self._file or PartFile(self._path)
-            self._busy = asyncio.gather(self._run(file.hash, full), self._run(file.put, full))
-
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Waits for the buffer that is being written."""
         busy, self._busy = self._busy, None
         if busy is not None:
             await asyncio.wait([busy])
             busy.result()
 
-    async def _run(self, call: Callable[[*Ts], object], *arguments: *Ts) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+    async def run(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """In one of the pool's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+    async def _hand_over(self) -> None:
+        await self.settle()
+        full, self._buffer = self._buffer, bytearray()
+        if full:
+            in_order = self.file.hashed == self.file.size  # else it catches up at the end
+            works = (self.file.put, self.file.hash) if in_order else (self.file.put,)
+            self._busy = asyncio.gather(*(self.run(work, full) for work in works))
 
 
 def _removed(left: Path) -> bool:
@@ -202,7 +229,7 @@ def _removed(left: Path) -> bool:
     return True
 
 
-def _too_large(limit: int) -> PermanentError:
+def too_large(limit: int) -> PermanentError:
     return PermanentError(
         f"an upload may have {limit} bytes at most (ONEBLOCK_MAX_UPLOAD_BYTES)", code="too_large"
     )
@@ -212,7 +239,7 @@ def _too_slow(why: str) -> PermanentError:
     return PermanentError(f"the upload is too slow: {why}", code="timeout")
 
 
-def _disk_error(error: OSError) -> TransientError:
+def disk_error(error: OSError) -> TransientError:
     if error.errno in NO_SPACE:
         return TransientError("no space left for the upload; make room", code="storage_full")
     return TransientError(f"the upload can't be stored: {error.strerror}", code="storage_failed")

@@ -11,6 +11,7 @@ from libs.stores import Access
 from libs.warehouse import RunDirs
 from services.ingest.requests import Requests
 from services.ingest.settings import IngestSettings
+from services.ingest.tus.resumable import Resumable
 from services.ingest.uploads import Uploads
 
 
@@ -24,6 +25,7 @@ class Wiring:
     access: Access
     requests: Requests
     uploads: Uploads
+    resumable: Resumable
 
 
 def wiring(request: Request) -> Wiring:

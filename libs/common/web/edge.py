@@ -25,6 +25,15 @@ from libs.common.web.tokens import Tokens
 BODY_SECONDS = 30  # for a whole body within the limit
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 KNOWN = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
+# What browsers must be allowed to send and read for resumable uploads.
+TUS_SENT = (
+    "Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset", "Upload-Checksum",
+    "X-HTTP-Method-Override",
+)  # fmt: skip
+TUS_ANSWERED = (
+    "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Upload-Offset",
+    "Upload-Length", "Upload-Expires", "OneBlock-Upload-Url", "OneBlock-Upload-Sha256",
+)  # fmt: skip
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = structlog.get_logger()
 
@@ -45,8 +54,14 @@ def install(
             CORSMiddleware,
             allow_origins=sorted(origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
-            expose_headers=["Location", "ETag", "Retry-After", "X-Request-Id"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-Match",
+                *TUS_SENT,
+            ],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-Id", *TUS_ANSWERED],
         )
     app.add_middleware(Edge, origins=origins, max_body=max_body, streams=streams)
 

@@ -49,11 +49,17 @@ STATUS: dict[str, int] = {
     "cancelled": 409,
     "lease_lost": 409,
     "gone": 410,
+    "upload_not_found": 404,
+    "upload_expired": 410,
+    "offset_mismatch": 409,
     "stale_revision": 412,
+    "tus_version": 412,
     "too_large": 413,
     "unsupported_media_type": 415,
     "wrong_host": 421,
+    "locked": 423,
     "rate_limited": 429,
+    "upload_checksum_mismatch": 460,
     "internal_error": 500,
     "storage_full": 507,
 }
@@ -70,6 +76,11 @@ def status_of(error: OneBlockError) -> int:
     return 503 if isinstance(error, TransientError) else 422
 
 
+def _phrase(status: int) -> str:
+    """As HTTP calls it; tus has a status of its own."""
+    return "Checksum Mismatch" if status == 460 else HTTPStatus(status).phrase
+
+
 def problem_body(
     status: int,
     code: str,
@@ -80,7 +91,7 @@ def problem_body(
     """The JSON object of one answer."""
     body: dict[str, object] = {
         "type": f"urn:oneblock:problem:{code}",
-        "title": HTTPStatus(status).phrase,
+        "title": _phrase(status),
         "status": status,
         "detail": _clean(detail),
         "code": code,
@@ -146,7 +157,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _http_detail(request: Request, error: HTTPException) -> str:
     """What was wrong with the address or the method, instead of a bare status phrase."""
-    if error.detail != HTTPStatus(error.status_code).phrase:
+    if error.detail != _phrase(error.status_code):
         return str(error.detail)
     if error.status_code == 404:
         return "no resource at this address"

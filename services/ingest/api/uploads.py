@@ -15,7 +15,6 @@ from services.ingest.api.datasets import Wired
 from services.ingest.api.parts import UPLOAD_BODY, announced_sha256, announced_size, errors
 
 router = APIRouter(tags=["uploads"])
-PREFIX = "/v1/uploads/"
 
 
 @router.put(

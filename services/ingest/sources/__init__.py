@@ -41,7 +41,8 @@ def sources(dataset: DataSet, access: Access, stop: Stop = lambda: None) -> Iter
         try:
             for found in finding.files(url):
                 if len(source.url) > 1:
-                    if (known := source_id(found.uri)) in seen:
+                    alike = found.path if found.sha256 else ""  # one content, several files
+                    if (known := source_id(f"{found.uri}\0{alike}")) in seen:
                         continue
                     seen.add(known)
                 yield found
