@@ -17,6 +17,8 @@ from libs.common.registry import Registry
 Open = Callable[[str], BinaryIO]  # a URI → a seekable binary file; the caller closes it
 
 ROW, HASH, SOURCE = "_row", "_hash", "_source"
+# In a field's metadata: what its values are to `datasets` of Hugging Face (JSON of a feature).
+FEATURE = b"huggingface"
 SYSTEM_FIELDS = (
     pa.field(ROW, pa.binary(16), nullable=False),  # xxh3-128 identity of the row
     pa.field(HASH, pa.binary(8), nullable=False),  # start of the xxh3-128 of its source content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
+from libs.formats import FEATURE
 
 GROUP_BYTES = 16 << 20  # what waits in memory until a row group is written; a service has 256 MB
 GROUP_ROWS = 1 << 20
@@ -28,6 +30,7 @@ class ParquetWriter:
 
     def __init__(self, path: str, schema: pa.Schema, options: ParquetWriteOptions) -> None:
         _check(schema)
+        schema = _featured(schema)
         self._options = options
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
@@ -50,6 +53,17 @@ class ParquetWriter:
             table = pa.Table.from_batches(self._waiting, self._schema)
             self._writer.write_table(table, row_group_size=self._options.row_group_rows)
         self._waiting, self._rows, self._bytes = [], 0, 0
+
+
+def _featured(schema: pa.Schema) -> pa.Schema:
+    """With what `datasets` of Hugging Face reads: which columns are images."""
+    found = {
+        f.name: json.loads(f.metadata[FEATURE]) for f in schema if FEATURE in (f.metadata or {})
+    }
+    if not found:
+        return schema
+    plain = pa.schema([field.remove_metadata() for field in schema])
+    return plain.with_metadata({FEATURE: json.dumps({"info": {"features": found}})})
 
 
 def _check(schema: pa.Schema) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from libs.common.errors import PermanentError
-from libs.formats import Open, ReadOptions, SourceFile, Split, Writer
+from libs.formats import FEATURE, Open, ReadOptions, SourceFile, Split, Writer
 from libs.formats import _files as files
 from libs.formats import _keys as keys
 from libs.formats._images import label_of, look
@@ -19,7 +19,7 @@ from libs.formats._trees import Leaves, Tree, TreeOptions, no_parts
 
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 FIELDS = [
-    pa.field("image", IMAGE),
+    pa.field("image", IMAGE, metadata={FEATURE: json.dumps({"_type": "Image"})}),
     pa.field("width", pa.int32()),  # as stored, before `orientation` turns it
     pa.field("height", pa.int32()),
     pa.field("mode", pa.string()),
@@ -27,8 +27,6 @@ FIELDS = [
     pa.field("orientation", pa.int32()),
 ]
 LABEL = pa.field("label", pa.string())
-# By this `datasets` of Hugging Face shows the bytes as images.
-FEATURES = {"info": {"features": {"image": {"_type": "Image"}}}}
 
 
 class ImageOptions(files.FileOptions):
@@ -54,7 +52,7 @@ class Image:
     def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
         label = cast(ImageOptions, options).labelFromFolder
         fields = [*FIELDS, LABEL] if label else FIELDS
-        return pa.schema(fields, {"huggingface": json.dumps(FEATURES)})
+        return pa.schema(fields)
 
     def join(self, schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
         return next(schema for _, schema in schemas)

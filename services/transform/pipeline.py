@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from libs.common.errors import OneBlockError, PermanentError
-from libs.formats import SYSTEM_FIELDS
+from libs.formats import FEATURE, SYSTEM_FIELDS
 from services.transform.operations import OPERATIONS, Apply, Exchange, Operation, Rowwise
 from services.transform.plan import Step
 
@@ -76,8 +76,14 @@ def stored(schema: pa.Schema) -> pa.Schema:
 
     A column without a single value has no type of its own: it is kept as text.
     """
-    user = (pa.field(f.name, _kept(f.type), f.nullable) for f in schema)
+    user = (pa.field(f.name, _kept(f.type), f.nullable, _feature(f)) for f in schema)
     return pa.schema([*user, *SYSTEM_FIELDS])
+
+
+def _feature(field: pa.Field) -> dict[bytes, bytes] | None:
+    """Of the field's metadata that part which readers of the version need."""
+    feature = (field.metadata or {}).get(FEATURE)
+    return {FEATURE: feature} if feature else None
 
 
 def _kept(kind: pa.DataType) -> pa.DataType:
