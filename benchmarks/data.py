@@ -23,9 +23,7 @@ def table(rows: int, seed: int) -> pa.Table:
             "count": random.integers(1, 9, rows),
             "city": cities[random.integers(0, len(cities), rows)],
             "note": np.char.add("ride ", random.integers(0, 1 << 40, rows).astype(str)),
-            "at": (np.datetime64("2026-01-01T00:00:00") + random.integers(0, 3 * 10**7, rows)).astype(
-                "datetime64[s]"
-            ),
+            "at": np.datetime64("2026-01-01T00:00:00") + random.integers(0, 3 * 10**7, rows),
         }
     )
 
@@ -60,7 +58,8 @@ def _files(folder: Path, total: int, kind: str) -> list[Path]:
         path = folder / f"part-{len(paths):04}.{kind}"
         rows = table(ROWS, len(paths))
         if kind == "csv":
-            pyarrow.csv.write_csv(rows, path)
+            plain = pyarrow.csv.WriteOptions(quoting_style="needed")  # as pandas and most tools do
+            pyarrow.csv.write_csv(rows, path, plain)
             size += path.stat().st_size
         else:
             pq.write_table(rows, path, row_group_size=ROWS // 4)

@@ -19,11 +19,14 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from libs.common.errors import PermanentError
 from libs.formats import HASH, ROW, SOURCE, SYSTEM_FIELDS
+from libs.formats._bulk_digests import bulk_digests
 from libs.formats._key_texts import key_texts
 
 ESC, COMMA = b"\x1b", b","
 EMPTY = ESC + b"e"  # a cell that is there and empty, where one that isn't there is nothing
 CHUNK = 4096  # digests made at once
+BULK = 512  # records from which a bulk call is worth it
+NEWLINE = 10
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 16 << 20
 GATHERED_ROWS = 1 << 14
@@ -53,7 +56,12 @@ def digests(records: Iterable[bytes], seed: int = 0) -> Digests:
 
 def line_digests(lines: bytes, seed: int = 0) -> Digests:
     """xxh3-128 of each line, its line end included."""
-    return digests(BytesIO(lines), seed)
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
+    if len(ends) < BULK:
+        return digests(BytesIO(lines), seed)
+    rest = [len(lines)] if ends[-1] != len(lines) else []
+    bounds = np.concatenate(([0], ends, rest)).astype(np.int64)
+    return _digests_of(lines, bounds, seed)
 
 
 def array_digests(records: pa.Array, seed: int = 0) -> Digests:
@@ -61,9 +69,16 @@ def array_digests(records: pa.Array, seed: int = 0) -> Digests:
     bounds = np.frombuffer(records.buffers()[1], np.int32)
     bounds = bounds[records.offset : records.offset + len(records) + 1]
     data = records.buffers()[2]
+    if data is not None and len(records) >= BULK:
+        return _digests_of(data, bounds.astype(np.int64), seed)
     stream = BytesIO(data.to_pybytes() if data is not None else b"")
     stream.seek(int(bounds[0]))
     return digests(map(stream.read, np.diff(bounds).tolist()), seed)
+
+
+def _digests_of(data: bytes | pa.Buffer, bounds: npt.NDArray[np.int64], seed: int) -> Digests:
+    found = np.frombuffer(bulk_digests(data, bounds, seed), np.uint8)
+    return found.reshape(-1, 16)
 
 
 def escaped(texts: pa.StringArray) -> pa.StringArray:
