@@ -31,6 +31,7 @@ class ObjectStore:
 
     folder: Path
     ports: dict[str, int] = field(default_factory=dict)
+    more: tuple[str, ...] = ()  # further options of `weed mini`
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,7 +72,7 @@ class ObjectStore:
             f"-s3.localSocket={self.folder}/s3.sock", f"-filer.localSocket={self.folder}/f.sock",
             "-s3.domainName=localhost",
         ]  # fmt: skip
-        return [*ports, *off, *fixed]
+        return [*ports, *off, *fixed, *self.more]
 
     def _wait(self, within: float) -> None:
         deadline = time.monotonic() + within
@@ -131,9 +132,9 @@ def _identities() -> dict[str, object]:
 
 
 @contextmanager
-def object_store(folder: Path) -> Iterator[ObjectStore]:
+def object_store(folder: Path, *more: str) -> Iterator[ObjectStore]:
     """A running SeaweedFS with the buckets `data` and `open`."""
-    store = ObjectStore(folder)
+    store = ObjectStore(folder, more=more)
     try:
         store.start()
         yield store

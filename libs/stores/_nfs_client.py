@@ -48,7 +48,7 @@ class Server:
         self._clients: dict[str, Client] = {}  # by the path of the export
 
     def stat(self, path: str, *, pinned: bool = False) -> Entry:
-        """Raises PermanentError `source_not_found` (pinned: `source_changed`), `source_forbidden`."""
+        """Raises PermanentError `source_not_found`, or `source_changed` for what was listed."""
         found = self._do(path, lambda client, name: client.stat(name), pinned=pinned)
         return _entry(path.rpartition("/")[2], found)
 
@@ -72,7 +72,7 @@ class Server:
             )
         return joined
 
-    def read(self, path: str, etag: str, start: int, stop: int) -> bytes:
+    def read(self, path: str, etag: str, start: int, stop: int) -> bytearray:
         """Exactly these bytes of the state that `etag` names."""
         found, what = bytearray(), self._name(path)
         pace = Pace(what, self._outside.read_min_rate)
@@ -86,7 +86,7 @@ class Server:
                 )
 
         self._do(path, read, lambda: len(found), pinned=True)
-        return bytes(found)
+        return found
 
     def _do(
         self,

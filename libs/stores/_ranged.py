@@ -15,7 +15,9 @@ from functools import cache
 
 from libs.common.errors import PermanentError
 
-Fetch = Callable[[int, int], bytes]  # start, stop → exactly these bytes; from any thread
+Fetch = Callable[
+    [int, int], bytes | bytearray
+]  # start, stop → exactly these bytes; from any thread
 
 PIECE = 4 << 20  # the most that is asked for at once
 SMALL = 64 << 10  # the least, since a round trip costs as much
@@ -31,8 +33,9 @@ class RangedFile(io.BufferedIOBase):
         self.name, self.size = name, size
         self._fetch, self._close = fetch, close
         self._at = 0
-        self._piece, self._begin = b"", 0  # what is here, and where it begins
-        self._coming: deque[tuple[int, int, Future[bytes]]] = deque()  # what follows it
+        self._piece: bytes | bytearray = b""
+        self._begin = 0  # where in the file this piece begins
+        self._coming: deque[tuple[int, int, Future[bytes | bytearray]]] = deque()  # what follows it
         self._step = SMALL
 
     def readable(self) -> bool:
@@ -79,7 +82,8 @@ class RangedFile(io.BufferedIOBase):
         if self._at >= self.size:
             return b""
         self._here(self._at + 1)
-        return self._piece[(begin := self._at - self._begin) : begin + SMALL]
+        begin = self._at - self._begin
+        return bytes(self._piece[begin : begin + SMALL])
 
     def close(self) -> None:
         if not self.closed:
@@ -126,11 +130,9 @@ class RangedFile(io.BufferedIOBase):
     def _ask(self, start: int) -> None:
         stop = min(self.size, start + self._step)
         if self._coming or self._step == PIECE:
-            self._coming.append(
-                (start, stop, _threads(os.getpid()).submit(self._fetch, start, stop))
-            )
+            self._coming.append((start, stop, threads().submit(self._fetch, start, stop)))
             return
-        alone: Future[bytes] = Future()
+        alone: Future[bytes | bytearray] = Future()
         alone.set_result(self._fetch(start, stop))
         self._coming.append((start, stop, alone))
 
@@ -144,7 +146,11 @@ class RangedFile(io.BufferedIOBase):
             raise ValueError("I/O operation on a closed file")
 
 
+def threads() -> ThreadPoolExecutor:
+    """Of this process, for requests that are waited for."""
+    return _threads(os.getpid())  # a forked process needs its own
+
+
 @cache
 def _threads(_process: int) -> ThreadPoolExecutor:
-    """Of this process: a forked one needs its own."""
-    return ThreadPoolExecutor(4 * (AHEAD + 1), thread_name_prefix="oneblock-ranges")
+    return ThreadPoolExecutor(4 * (AHEAD + 1), thread_name_prefix="oneblock-stores")

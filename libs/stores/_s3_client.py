@@ -27,7 +27,7 @@ from libs.stores._s3_options import Account
 CONNECT = 5.0  # seconds
 SILENCE = 20.0  # seconds without a byte after which a connection is given up
 MAX_ANSWER = 16 << 20  # bytes of a page of a listing: a thousand keys of 1 KiB take 2 MiB
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -58,7 +58,7 @@ class S3Client:
         """The bucket's answer to a question such as a listing; `what` names it in errors."""
         return self._whole("GET", "", query, what)[1]
 
-    def read(self, key: str, pin: Pin, start: int, stop: int) -> bytes:
+    def read(self, key: str, pin: Pin, start: int, stop: int) -> bytearray:
         """Exactly these bytes of the pinned state; goes on where a broken connection left off."""
         what, found = self.name(key), bytearray()
         patience = Patience(what, self._outside.read_patience)
@@ -69,7 +69,7 @@ class S3Client:
                 self._again(refusal, what, patience, pinned=True)
             except (HTTPError, OSError) as error:
                 self._broken(error, what, patience)
-        return bytes(found)
+        return found
 
     def name(self, key: str) -> str:
         """How people know it."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from libs.common.errors import PermanentError, TransientError
+from libs.stores._ranged import threads
 from libs.stores._s3_client import S3Client, quoted
 
 PAGE = "1000"  # keys, the most that S3 gives
 Marks = Callable[[ElementTree.Element], dict[str, str]]  # a page → where the next one begins
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One object."""
 
     key: str
@@ -55,22 +55,46 @@ class Listing:
         return self._versions
 
     def _pages(self, query: dict[str, str], what: str, tag: str, marks: Marks) -> Iterator[Found]:
+        """The next page is asked for while this one is worked on."""
         marked: dict[str, str] = {}
+        coming = threads().submit(self._page, query, what)
         while True:
-            page = _parsed(self._client.ask(query | marked, what), what)
-            decode = unquote_plus if _text(page, "EncodingType") == "url" else str
-            space = page.tag.partition("}")[0] + "}" if page.tag.startswith("{") else ""
-            for element in page.iterfind(f"{space}{tag}"):
-                told = {part.tag.removeprefix(space): part.text or "" for part in element}
-                if told.get("IsLatest", "true") == "true":
-                    yield _found(told, decode(told["Key"]))
-            if _text(page, "IsTruncated") != "true":
+            page = coming.result()
+            more = _text(page, "IsTruncated") == "true"
+            if more:
+                before, marked = marked, marks(page)
+                if marked == before or not marked:
+                    detail = f"{what}: the listing doesn't go on"
+                    raise TransientError(detail, code="source_unavailable")
+                coming = threads().submit(self._page, query | marked, what)
+            yield from _objects(page, tag)
+            if not more:
                 return
-            before, marked = marked, marks(page)
-            if marked == before or not marked:
-                raise TransientError(
-                    f"{what}: the listing doesn't go on", code="source_unavailable"
-                )
+
+    def _page(self, query: dict[str, str], what: str) -> ElementTree.Element:
+        return _parsed(self._client.ask(query, what), what)
+
+
+def _objects(page: ElementTree.Element, tag: str) -> Iterator[Found]:
+    """Read by position, since millions are: where fields stand is looked up when it changes."""
+    decode = _text(page, "EncodingType") == "url"
+    space = page.tag.partition("}")[0] + "}" if page.tag.startswith("{") else ""
+    tags: list[str] = []
+    for element in page.iterfind(f"{space}{tag}"):
+        found = [part.tag for part in element]
+        if found != tags:
+            tags, at = found, {name.removeprefix(space): i for i, name in enumerate(found)}
+            key, size, modified = at["Key"], at["Size"], at["LastModified"]
+            etag, version, latest = (at.get(n) for n in ("ETag", "VersionId", "IsLatest"))
+        texts = [part.text or "" for part in element]
+        if latest is None or texts[latest] == "true":
+            yield Found(
+                unquote_plus(texts[key]) if decode else texts[key],
+                int(texts[size]),
+                quoted(texts[etag]) if etag is not None else "",
+                datetime.fromisoformat(texts[modified]).timestamp(),
+                texts[version] if version is not None else "",
+            )
 
 
 def _marks(page: ElementTree.Element) -> dict[str, str]:
@@ -83,16 +107,6 @@ def _version_marks(page: ElementTree.Element) -> dict[str, str]:
     key, version = _text(page, "NextKeyMarker"), _text(page, "NextVersionIdMarker")
     marks = {"key-marker": decode(key)} if key else {}
     return marks | ({"version-id-marker": version} if version else {})
-
-
-def _found(told: dict[str, str], key: str) -> Found:
-    return Found(
-        key=key,
-        size=int(told["Size"]),
-        etag=quoted(told.get("ETag", "")),
-        modified=datetime.fromisoformat(told["LastModified"]).timestamp(),
-        version_id=told.get("VersionId", ""),
-    )
 
 
 def _parsed(body: bytes, what: str) -> ElementTree.Element:

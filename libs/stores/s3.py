@@ -7,6 +7,7 @@ else from where the process runs.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -79,10 +80,10 @@ class S3Store:
                 refused = error
         deep, count = not place.pattern or len(place.pattern) > 1 or "**" in place.pattern, 0
         for found in Listing(client).below(place.prefix, deep=deep):
-            names = tuple(found.key.removeprefix(place.root).split("/"))
-            if names[-1] and _wanted(names, place.pattern):
+            path = found.key.removeprefix(place.root)
+            if _wanted(path, place.pattern):
                 count += 1
-                yield found, "/".join(names)
+                yield found, path
         if not count and refused is not None and refused.code != "source_not_found":
             raise refused
 
@@ -135,13 +136,16 @@ class _Clients:
 
 _clients = _Clients()
 ENDPOINT = "spec.source.options.endpoint"
+HIDDEN_BELOW = re.compile("/[" + re.escape("".join(HIDDEN)) + "]")
 
 
-def _wanted(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+def _wanted(path: str, pattern: tuple[str, ...]) -> bool:
     """Whether a path is meant; folders' own keys and hidden names aren't."""
+    if not path or path.endswith("/"):
+        return False
     if pattern:
-        return fits(names, pattern)
-    return not any(name.startswith(HIDDEN) for name in names)
+        return fits(tuple(path.split("/")), pattern)
+    return not path.startswith(HIDDEN) and HIDDEN_BELOW.search(path) is None
 
 
 def _of(key: str, head: Head) -> Found:

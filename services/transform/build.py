@@ -20,6 +20,7 @@ from libs.common.manifest import DataSet
 from libs.formats import SourceFile
 from libs.stores import Pin
 from libs.warehouse import Commit, InventoryFile, Version, Warehouse
+from libs.warehouse.quarantine import quarantine_of
 from services.transform.driver import Output
 from services.transform.engines import Engine, Stop
 from services.transform.plan import EngineName, Plan, Sizes, make_plan
@@ -144,6 +145,8 @@ class _Attempt:
             "committed",
             version=version.number,
             rows=output.rows,
+            bad_rows=output.bad_rows,
+            bad_files=output.bad_files,
             seconds=round(time.monotonic() - began, 3),
         )
         return version
@@ -178,6 +181,7 @@ class _Attempt:
             attempt=self._lease.attempt,
             target=house.dataset_uri(fact.dataset),
             stage=str(house.path(fact.run_dir) / f"stage-{self._lease.attempt}"),
+            quarantine=str(house.path(quarantine_of(fact.run_dir, self._lease.attempt))),
             sizes=self._shop.sizes,
             workers={name: engine.workers for name, engine in self._shop.engines.items()},
         )
@@ -216,6 +220,8 @@ class _Attempt:
             engine=plan.engine,
             rows=output.rows,
             bytes=output.bytes,
+            bad_rows=output.bad_rows,
+            bad_files=output.bad_files,
         )
         schema = load_schema(output.schema_)
         return self._shop.warehouse.commit(
@@ -249,6 +255,8 @@ class _Attempt:
             columns=tuple((f.name, str(f.type)) for f in reader.user_schema),
             engine=version.commit.engine,
             unchanged=unchanged,
+            bad_rows=version.commit.bad_rows,
+            bad_files=version.commit.bad_files,
         )
 
 

@@ -24,12 +24,14 @@ class Gap:
 
 GAPS: tuple[Gap, ...] = (
     Gap("metadata.name", longest=240),  # the warehouse's folders: 255 bytes, and an ending
-    Gap("spec.source.type", but=("csv", "parquet", "jsonl")),
-    Gap("spec.source.url[]", but=("upload://", "file://"), scheme=True),
-    Gap("spec.source.copy"),
-    Gap("spec.source.secretRef"),
+    Gap("spec.source.type", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
+    Gap(
+        "spec.source.url[]",
+        but=("upload://", "http://", "https://", "file://", "nfs://", "s3://"),
+        scheme=True,
+    ),
     Gap("spec.destination[].type", but=("local",)),
-    Gap("spec.destination[].format", but=("csv", "parquet", "jsonl")),
+    Gap("spec.destination[].format", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
     Gap("spec.destination[].secretRef"),
     Gap("spec.destination[].vector"),
     Gap("spec.entrypoint"),
