@@ -69,12 +69,16 @@ class Bench:
             attempt=attempt,
             target=self.warehouse.dataset_uri("default/x"),
             stage=str(self.stage(attempt)),
+            quarantine=str(self.quarantine(attempt)),
             sizes=self.sizes,
             workers={"local": 2, "ray": 2},
         )
 
     def stage(self, attempt: int = 1) -> Path:
         return self.folder / "warehouse" / "default" / "x.runs" / self.run / f"stage-{attempt}"
+
+    def quarantine(self, attempt: int = 1) -> Path:
+        return self.stage(attempt).parent / f"quarantine-{attempt}.parquet"
 
     def commit(self, output: Output) -> pa.Table:
         """The version's rows, system columns included."""

@@ -96,6 +96,8 @@ class DatasetTransformed(Fact):
     columns: tuple[tuple[str, str], ...] = ()  # name and Arrow type, user columns only
     engine: str = ""
     unchanged: bool = False
+    bad_rows: int = 0  # set aside in quarantine, files that can't be read at all being one each
+    bad_files: int = 0  # of which something else than single rows is set aside
 
 
 class DatasetDelivered(Fact):

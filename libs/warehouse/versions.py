@@ -7,6 +7,8 @@ from datetime import datetime
 
 import orjson
 
+from libs.warehouse.quarantine import quarantine_of
+
 PROPERTY = "oneblock"  # the transaction property that holds a version's facts
 
 
@@ -22,6 +24,13 @@ class Commit:
     engine: str
     rows: int
     bytes: int
+    bad_rows: int = 0  # set aside: see libs.warehouse.quarantine
+    bad_files: int = 0
+
+    @property
+    def quarantine(self) -> str | None:
+        """Where the table of what was set aside is, below the warehouse; None: nothing was."""
+        return quarantine_of(self.run_dir, self.attempt) if self.bad_rows else None
 
     def properties(self) -> dict[str, str]:
         """As Lance transaction properties, so that facts and rows are committed together."""

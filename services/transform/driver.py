@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from libs.common.errors import PermanentError
 from libs.formats import Split
+from libs.warehouse.quarantine import Counts, gather
 from services.transform.pipeline import exchange, segments
 from services.transform.plan import Frozen, Plan, groups
 from services.transform.tasks import (
@@ -52,6 +54,8 @@ class Output(Frozen):
     schema_: str
     rows: int
     bytes: int
+    bad_rows: int = 0
+    bad_files: int = 0
 
 
 Report = Callable[[Done], None]
@@ -80,26 +84,28 @@ def execute(plan: Plan, mapper: Mapper, report: Report) -> Output:
 
 
 def _execute(plan: Plan, tasks: _Tasks, report: Report) -> Output:
-    splits, columns = _survey(plan, tasks)
-    run = _Phases(plan, tasks, splits, report)
+    splits, columns, bad = _survey(plan, tasks)
+    run = _Phases(plan, tasks, splits, bad, report)
     try:
-        return run.all(columns)
+        return run.all(columns or _infer(plan, tasks, splits))
     except Conflict:
         return run.all(_infer(plan, tasks, splits))
 
 
-def _survey(plan: Plan, tasks: _Tasks) -> tuple[list[Split], Columns]:
+def _survey(plan: Plan, tasks: _Tasks) -> tuple[list[Split], Columns | None, list[str]]:
     found = range(0, len(plan.files), FILES_PER_SURVEY)
     asked = [
-        Survey(recipe=plan.recipe, files=plan.files[i : i + FILES_PER_SURVEY], head=i == 0)
+        Survey(
+            recipe=plan.recipe, files=plan.files[i : i + FILES_PER_SURVEY], head=i == 0, number=i
+        )
         for i in found
     ]
     surveyed = tasks.ordered(asked, Surveyed)
     splits = [split for s in surveyed for split in s.splits]
-    columns = surveyed[0].columns
-    if columns is None:
-        return splits, _infer(plan, tasks, splits)
-    return splits, columns
+    bad = [s.bad for s in surveyed if s.bad]
+    if bad and not splits:
+        quarantined(plan, bad, 0)  # says how much is bad, unless all may be
+    return splits, surveyed[0].columns, bad
 
 
 def _infer(plan: Plan, tasks: _Tasks, splits: Sequence[Split]) -> Columns:
@@ -121,6 +127,26 @@ def _gathered(plan: Plan, splits: Sequence[Split]) -> list[range]:
     return groups([s.size + opening for s in splits], plan.recipe.split)
 
 
+def quarantined(plan: Plan, parts: Sequence[str], good: int) -> Counts:
+    """Gathers what tasks set aside; raises `too_many_bad` beyond the share that may be bad.
+
+    `good`: rows that were read. The table stays where it is after that error: people look at it.
+    """
+    if not parts:
+        return Counts()
+    bad = gather(map(Path, parts), Path(plan.quarantine))
+    rows, files = bad.rows / (bad.rows + good), bad.files / len(plan.files)
+    if max(rows, files) > plan.max_bad:
+        raise PermanentError(
+            f"{bad.rows:,} of {bad.rows + good:,} rows can't be read, {bad.files:,} of "
+            f"{len(plan.files):,} files ({max(rows, files):.2%}); at most {plan.max_bad:.2%} may "
+            "be bad (spec.maxBadRatio)",
+            code="too_many_bad",
+            path="spec.maxBadRatio",
+        )
+    return bad
+
+
 def _etags(plan: Plan) -> dict[str, str]:
     return {file.uri: file.etag for file in plan.files if file.etag}
 
@@ -132,13 +158,23 @@ def _of(splits: Sequence[Split], etags: Mapping[str, str]) -> dict[str, str]:
 class _Phases:
     """One phase per segment: splits → chunks → … → fragments."""
 
-    def __init__(self, plan: Plan, tasks: _Tasks, splits: Sequence[Split], report: Report) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tasks: _Tasks,
+        splits: Sequence[Split],
+        bad: Sequence[str],
+        report: Report,
+    ) -> None:
         self._plan, self._tasks, self._splits, self._report = plan, tasks, splits, report
+        self._bad = bad
         self._steps = segments(plan.recipe.steps)
         self._total = sum(f.size for f in plan.files)
 
     def all(self, columns: Columns) -> Output:
         written = self._read(columns)
+        parts = [*self._bad, *(w.bad for w in written if w.bad)]
+        bad = quarantined(self._plan, parts, sum(w.rows_read for w in written))
         for number in range(1, len(self._steps)):
             chunks = [chunk for w in written for chunk in w.chunks]
             written = self._reduce(columns, number, chunks)
@@ -147,6 +183,8 @@ class _Phases:
             schema_=columns.output,
             rows=sum(w.rows for w in written),
             bytes=sum(w.bytes for w in written),
+            bad_rows=bad.rows,
+            bad_files=bad.files,
         )
 
     def _read(self, columns: Columns) -> list[Written]:

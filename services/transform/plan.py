@@ -52,6 +52,7 @@ class Recipe(Frozen):
     steps: tuple[Step, ...] = ()
     split: int  # bytes
     head: int  # bytes
+    quarantine: bool = False  # what can't be read is set aside; else it ends the run
 
 
 class Plan(Frozen):
@@ -65,6 +66,8 @@ class Plan(Frozen):
     files: tuple[SourceFile, ...]  # in source order
     parallelism: int | None = None  # tasks at once; None: as many as there are workers
     spread: bool = False  # over nodes, rather than filling one after the other
+    quarantine: str = ""  # path of the table of what was set aside
+    max_bad: float = 1.0  # share of bad rows, or files, above which the run fails all the same
 
     def fingerprint(self) -> str:
         """Same for every attempt at the same work."""
@@ -80,6 +83,7 @@ def make_plan(
     attempt: int,
     target: str,
     stage: str,
+    quarantine: str = "",
     sizes: Sizes,
     workers: Mapping[EngineName, int],
 ) -> Plan:
@@ -99,6 +103,7 @@ def make_plan(
         steps=steps(spec),
         split=split_size(total, sizes, workers[engine]),
         head=sizes.head,
+        quarantine=spec.onError == "quarantine",
     )
     job = spec.rayJobConfig
     return Plan(
@@ -110,6 +115,8 @@ def make_plan(
         files=ordered,
         parallelism=job.parallelism if job else None,
         spread=job is not None and job.scheduling == "SPREAD",
+        quarantine=quarantine,
+        max_bad=spec.maxBadRatio,
     )
 
 

@@ -20,6 +20,7 @@ class Survey(Frozen):
     recipe: Recipe
     files: tuple[SourceFile, ...]
     head: bool = False
+    number: int = 0  # of this task within its phase
 
 
 class Infer(Frozen):
@@ -91,6 +92,7 @@ class Surveyed(Frozen):
 
     splits: tuple[Split, ...]
     columns: Columns | None = None
+    bad: str | None = None  # path of a part of the quarantine
 
 
 class Inferred(Frozen):
@@ -116,6 +118,7 @@ class Written(Frozen):
     bytes: int = 0
     fragments: tuple[str, ...] = ()
     chunks: tuple[Chunk, ...] = ()
+    bad: str | None = None  # path of a part of the quarantine
 
 
 class Trouble(Frozen):

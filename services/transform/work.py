@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -15,13 +16,16 @@ from libs.common.errors import OneBlockError, PermanentError
 from libs.formats import (
     FORMATS,
     SYSTEM_FIELDS,
+    BadRecord,
     FileFormat,
     Format,
     Open,
     ReadOptions,
+    Split,
     TypeConflict,
     parse_options,
 )
+from libs.formats._keys import gathered
 from libs.stores import open_uri
 from libs.warehouse.fragments import write_fragments
 from services.transform.exchange import ExchangeFile, read_slices
@@ -29,6 +33,7 @@ from services.transform.operations import AT
 from services.transform.operations.cast import BadValue
 from services.transform.pipeline import Segment, after, bind, exchange, segments, stored
 from services.transform.plan import Recipe
+from services.transform.salvage import Bad, Late, attempted, bad_file, rows_of, tolerant
 from services.transform.tasks import (
     TASK,
     Answer,
@@ -98,6 +103,8 @@ def survey(task: Survey) -> Surveyed:
     """Splits of the files; the head's column types are taken from the first file."""
     form, options = _format(task.recipe)
     opened = _pinned(task.recipe, {f.uri: f.etag for f in task.files})
+    if task.recipe.quarantine:
+        return _survey_good(task, form, options, opened)
     splits = [s for f in task.files for s in form.splits(f, task.recipe.split, opened, options)]
     if not task.head or not splits:
         return Surveyed(splits=tuple(splits))
@@ -106,15 +113,49 @@ def survey(task: Survey) -> Surveyed:
     return Surveyed(splits=tuple(splits), columns=columns)
 
 
+def _survey_good(task: Survey, form: Format, options: BaseModel, opened: Open) -> Surveyed:
+    """Files that can't be cut are bad; a head that can't be read leaves types to `infer`."""
+    form, bad, size = tolerant(form, None), Bad(), task.recipe.split
+    splits: list[Split] = []
+    for file in task.files:
+        found = attempted(lambda f: list(form.splits(f, size, opened, options)), file)
+        if isinstance(found, PermanentError):
+            bad.add(bad_file(file, found, opened))
+        else:
+            splits += found
+    part = bad.write(task.recipe.stage, f"survey-{task.number}")
+    columns = None
+    if task.head and splits:
+        head = attempted(lambda s: form.infer(s, opened, options, task.recipe.head), splits[0])
+        if not isinstance(head, PermanentError):
+            columns = _columns(task.recipe, form.join([(splits[0].path, head)]))
+    return Surveyed(splits=tuple(splits), columns=columns, bad=part)
+
+
 def infer(task: Infer) -> Inferred:
     """Column types over whole splits, joined by file."""
     form, options = _format(task.recipe)
     opened = _pinned(task.recipe, task.etags)
+    inferred: Iterable[tuple[Split, pa.Schema]]
+    if task.recipe.quarantine:
+        inferred = _infer_good(task, tolerant(form, None), options, opened)
+    else:
+        inferred = ((s, form.infer(s, opened, options, None)) for s in task.splits)
     found = [
-        (path, form.join([(s.path, form.infer(s, opened, options, None)) for s in splits]))
-        for path, splits in groupby(task.splits, key=lambda split: split.path)
+        (path, form.join([(s.path, schema) for s, schema in schemas]))
+        for path, schemas in groupby(inferred, key=lambda pair: pair[0].path)
     ]
     return Inferred(schemas=tuple((path, dump_schema(schema)) for path, schema in found))
+
+
+def _infer_good(
+    task: Infer, form: Format, options: BaseModel, opened: Open
+) -> Iterator[tuple[Split, pa.Schema]]:
+    """Splits that can't be read decide no types."""
+    for split in task.splits:
+        found = attempted(lambda s: form.infer(s, opened, options, None), split)
+        if not isinstance(found, PermanentError):
+            yield split, found
 
 
 def join(task: Join) -> Columns:
@@ -126,19 +167,52 @@ def join(task: Join) -> Columns:
 
 def read(task: Read) -> Written:
     """Reads splits through the first segment; later exchanges know rows by their position."""
-    recipe, opened = task.recipe, _pinned(task.recipe, task.etags)
-    form, options = _format(recipe)
-    schema, counted = load_schema(task.schema_), Counted()
-    how = ReadOptions(schema=schema, options=options, key=recipe.key)
+    opened = _pinned(task.recipe, task.etags)
+    form, options = _format(task.recipe)
+    how = ReadOptions(schema=load_schema(task.schema_), options=options, key=task.recipe.key)
+    many = partial(form.read_many, open=opened, how=how) if isinstance(form, FileFormat) else None
+    if not task.recipe.quarantine:
+        return _read(task, how, lambda split: form.read(split, opened, how), many)
+    late: dict[Split, BadRecord] = {}
+    while True:  # once more for each split that turns out bad when rows of it are written already
+        bad = Bad(late.values())
+        good = partial(_good_rows, tolerant(form, bad), late, opened, how, bad)
+        all_good = None if many is None else partial(_good_files, good)
+        try:
+            written = _read(task, how, good, all_good)
+        except Late as found:
+            late[found.split] = found.record
+            continue
+        return written.model_copy(update={"bad": bad.write(task.recipe.stage, f"{task.number}")})
+
+
+def _good_rows(
+    form: Format, late: Container[Split], opened: Open, how: ReadOptions, bad: Bad, split: Split
+) -> Rows:
+    return iter(()) if split in late else rows_of(form, split, opened, how, bad)
+
+
+def _good_files(rows_of_split: Callable[[Split], Rows], splits: Iterable[Split]) -> Rows:
+    """Many to a batch, each good or bad on its own."""
+    return gathered(batch for split in splits for batch in rows_of_split(split))
+
+
+def _read(
+    task: Read,
+    how: ReadOptions,
+    rows_of_split: Callable[[Split], Rows],
+    rows_of_many: Callable[[Sequence[Split]], Rows] | None,
+) -> Written:
+    recipe, schema, counted = task.recipe, how.schema, Counted()
     positions = len(segments(recipe.steps)) > 1
 
     def rows() -> Rows:
-        if isinstance(form, FileFormat):  # many to a batch; the first split's number will do
-            batches = counted.all(form.read_many(task.splits, opened, how))
+        if rows_of_many is not None:  # many to a batch; the first split's number will do
+            batches = counted.all(rows_of_many(task.splits))
             yield from _positioned(batches, task.first) if positions else batches
             return
         for number, split in enumerate(task.splits, task.first):
-            batches = counted.all(form.read(split, opened, how))
+            batches = counted.all(rows_of_split(split))
             yield from _positioned(batches, number) if positions else batches
 
     try:
