@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -11,20 +11,18 @@ import pyarrow as pa
 from docx import Document
 from PIL import Image
 
-from libs.common.errors import PermanentError
 from libs.formats import (
     FORMATS,
     FileFormat,
     Leaf,
+    OnBad,
     ReadOptions,
     SourceFile,
-    Split,
+    Tolerant,
     parse_options,
 )
 from libs.formats._keys import full_schema
 from tests.formats import WHOLE, open_path
-
-Bad = Callable[[Split, PermanentError], None]
 
 IMAGES = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 ORIENTATION = 0x0112
@@ -137,7 +135,7 @@ def read_folder(
     folder: Path,
     *,
     key: tuple[str, ...] = (),
-    bad: Bad | None = None,
+    on_bad: OnBad | None = None,
     target: int = WHOLE,
     **options: object,
 ) -> pa.Table:
@@ -145,11 +143,15 @@ def read_folder(
     plugin = FORMATS.get(kind)
     assert isinstance(plugin, FileFormat)
     how = parse_options(plugin.Options, options, "spec.source.options")
+    if on_bad is not None:
+        assert isinstance(plugin, Tolerant)
+        plugin = plugin.tolerating(on_bad)
+        assert isinstance(plugin, FileFormat)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [SourceFile(str(p), p.relative_to(folder).as_posix(), p.stat().st_size) for p in paths]
     splits = [s for file in files for s in plugin.splits(file, target, open_path, how)]
     schema = plugin.join([(splits[0].path, plugin.infer(splits[0], open_path, how, 1))])
-    batches = list(plugin.read_many(splits, open_path, ReadOptions(schema, how, key, bad)))
+    batches = list(plugin.read_many(splits, open_path, ReadOptions(schema, how, key)))
     for batch in batches:
         assert 0 < batch.num_rows <= 1 << 16
         batch.validate(full=True)

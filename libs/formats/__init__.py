@@ -58,8 +58,6 @@ class ReadOptions:
     schema: pa.Schema
     options: BaseModel
     key: tuple[str, ...] = ()
-    # Told of each file that can't be read, after which a FileFormat goes on; None: it raises.
-    bad: Callable[[Split, PermanentError], None] | None = None
 
 
 class TypeConflict(Exception):

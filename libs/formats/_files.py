@@ -14,12 +14,18 @@ from xxhash import xxh3_128_digest
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
-from libs.formats import Open, ReadOptions, SourceFile, Split
+from libs.formats import BadRecord, OnBad, Open, ReadOptions, SourceFile, Split
 from libs.formats import _keys as keys
 
 THREADS = 8  # of files that lie elsewhere; waiting is what takes time there
 AHEAD = 16 << 20  # bytes that wait to be worked on, beyond one file
 ROWS, BYTES = 4096, 16 << 20  # of a batch; it has one row at least
+
+# What is wrong with the place of a file rather than with its content.
+STORES_SAY = frozenset(
+    {"source_changed", "source_not_found", "source_forbidden", "source_unreadable", "not_a_file",
+     "secret_not_found", "path_outside_root", "endpoint_forbidden"}
+)  # fmt: skip
 
 Content = tuple[Split, bytes | PermanentError]
 
@@ -142,8 +148,12 @@ class Gathering:
         yield batch
 
 
-def told(wrong: PermanentError, split: Split, how: ReadOptions) -> None:
+def told(wrong: PermanentError, split: Split, data: object, on_bad: OnBad | None) -> None:
     """Tells of a bad file, so that reading goes on; raises it where nobody listens."""
-    if how.bad is None:
+    if on_bad is None or wrong.code in STORES_SAY:
         raise wrong
-    how.bad(split, wrong)
+    known = data if isinstance(data, bytes) else b""
+    on_bad(
+        BadRecord(split.uri, split.path, wrong.code, wrong.detail, stop=split.size, data=known,
+                  whole=True)
+    )  # fmt: skip

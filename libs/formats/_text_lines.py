@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
-from libs.formats import Open, ReadOptions, SourceFile, Split
+from libs.formats import BadRecord, OnBad, Open, ReadOptions, SourceFile, Split
 from libs.formats import _keys as keys
-from libs.formats._blocks import BLOCK, RecordTooLarge, Rules, blocks, lines_in
-from libs.formats._decoding import decode
+from libs.formats._blocks import BLOCK, Block, RecordTooLarge, Rules, blocks, lines_in
 from libs.formats._encodings import utf8_open
 
 ENDS = re.compile("\r\n|\n|\r")
@@ -42,9 +41,14 @@ def line_splits(file: SourceFile, target: int, open: Open) -> Iterator[Split]:
 
 
 def read_lines(
-    split: Split, open: Open, encoding: str, how: ReadOptions, limit: int
+    split: Split,
+    open: Open,
+    encoding: str,
+    how: ReadOptions,
+    limit: int,
+    on_bad: OnBad | None,
 ) -> Iterator[pa.RecordBatch]:
-    """A row per line, without its end."""
+    """A row per line, without its end. `on_bad` hears of lines that aren't in the encoding."""
     number = split.first + 1
     opened, stop = utf8_open(open, encoding, split.path), split.stop
     if opened is not open:  # as UTF-8 the file has another size
@@ -52,10 +56,10 @@ def read_lines(
     with opened(split.uri) as stream:
         try:
             for block in blocks(stream, split.start, stop, Rules(), limit, split.path):
-                text = _text(block.data, encoding, split, number)
-                lines = split_lines(text.removeprefix(MARK) if block.offset == 0 else text)
-                yield from line_rows(split, lines, number, how)
-                number += len(lines)
+                for first, text in _texts(block, encoding, split, number, on_bad):
+                    lines = split_lines(text.removeprefix(MARK) if not block.offset else text)
+                    yield from line_rows(split, lines, first, how)
+                number += lines_in(block.data)
         except RecordTooLarge as wrong:
             raise PermanentError(
                 f"{split.path}:{number}: a line longer than {limit:,} bytes; raise the option "
@@ -65,17 +69,33 @@ def read_lines(
             ) from wrong
 
 
-def _text(data: bytes, encoding: str, split: Split, first: int) -> str:
+def _texts(
+    block: Block, encoding: str, split: Split, first: int, on_bad: OnBad | None
+) -> Iterator[tuple[int, str]]:
+    """The block's text; where a line of it is bad, its good lines one by one."""
     try:
-        return decode(data, encoding, split.path)
-    except PermanentError as wrong:
-        within = int((wrong.path or ":1").rpartition(":")[2])
-        where = f"{split.path}:{first + within - 1}"
-        raise PermanentError(
-            f"{where}: not {encoding}; set the option encoding to what the file is written in",
-            code="parse_error",
-            path=where,
-        ) from wrong
+        yield first, block.data.decode(encoding)
+        return
+    except UnicodeError:
+        pass
+    at = block.offset
+    for number, line in enumerate(
+        re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", block.data), first
+    ):
+        try:
+            yield number, line.decode(encoding)
+        except UnicodeError as wrong:
+            where = f"{split.path}:{number}"
+            said = (
+                f"{where}: not {encoding}; set the option encoding to what the file is written in"
+            )
+            if on_bad is None:
+                raise PermanentError(said, code="parse_error", path=where) from wrong
+            on_bad(
+                BadRecord(split.uri, split.path, "parse_error", said, start=at,
+                          stop=at + len(line), line=number, data=line)
+            )  # fmt: skip
+        at += len(line)
 
 
 def split_lines(text: str) -> list[str]:

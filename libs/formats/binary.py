@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from libs.common.errors import PermanentError
-from libs.formats import Open, ReadOptions, SourceFile, Split, Writer
+from libs.formats import OnBad, Open, ReadOptions, SourceFile, Split, Writer
 from libs.formats import _files as files
 from libs.formats import _keys as keys
 from libs.formats._signatures import kind_of
@@ -39,6 +39,12 @@ class Binary:
     Options: type[BaseModel] = BinaryOptions
     WriteOptions: type[BaseModel] = TreeOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Binary:
+        return Binary(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -64,7 +70,7 @@ class Binary:
             if isinstance(data, PermanentError) and data.code == "empty_file":
                 data = b"" if options.allowEmpty else data
             if isinstance(data, PermanentError):
-                files.told(data, split, how)
+                files.told(data, split, b"", self._on_bad)
                 continue
             if not rows.fits(len(data)):
                 yield from rows.flush()

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from libs.common.errors import PermanentError
-from libs.formats import FEATURE, Open, ReadOptions, SourceFile, Split, Writer
+from libs.formats import FEATURE, OnBad, Open, ReadOptions, SourceFile, Split, Writer
 from libs.formats import _files as files
 from libs.formats import _keys as keys
 from libs.formats._images import label_of, look
@@ -44,6 +44,12 @@ class Image:
     Options: type[BaseModel] = ImageOptions
     WriteOptions: type[BaseModel] = TreeOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Image:
+        return Image(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -71,7 +77,7 @@ class Image:
             try:
                 values = _values(split.path, data, options)
             except PermanentError as wrong:
-                files.told(wrong, split, how)
+                files.told(wrong, split, data, self._on_bad)
                 continue
             content = cast(bytes, data)
             if not rows.fits(len(content)):

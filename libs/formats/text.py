@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel
 
 from libs.common.errors import PermanentError
-from libs.formats import Open, ReadOptions, SourceFile, Split, Writer
+from libs.formats import OnBad, Open, ReadOptions, SourceFile, Split, Writer
 from libs.formats import _documents as documents
 from libs.formats import _files as files
 from libs.formats import _keys as keys
@@ -44,6 +44,12 @@ class Text:
     Options: type[BaseModel] = TextOptions
     WriteOptions: type[BaseModel] = TextWriteOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Text:
+        return Text(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -71,8 +77,8 @@ class Text:
         if splits:
             keys.require_columns(how.key, how.schema.names, splits[0].path)
         if cast(TextOptions, how.options).split in ("line", "paragraph"):
-            return keys.gathered(_records(splits, open, how))
-        return _texts(splits, open, how)
+            return keys.gathered(_records(splits, open, how, self._on_bad))
+        return _texts(splits, open, how, self._on_bad)
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
         return writer(path, schema, cast(TextWriteOptions, options))
@@ -93,14 +99,16 @@ def _plain_encoding(uri: str, path: str, open: Open, options: TextOptions) -> st
     return options.encoding or encoding_of(head, path, whole=not more)
 
 
-def _texts(splits: Sequence[Split], open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
+def _texts(
+    splits: Sequence[Split], open: Open, how: ReadOptions, on_bad: OnBad | None
+) -> Iterator[pa.RecordBatch]:
     """Rows of files and pages, keyed by path and page."""
     options, rows = cast(TextOptions, how.options), files.Gathering(how)
     for split, data in files.contents(splits, open, options.maxBytes):
         try:
             texts = _pieces(split, data, options)
         except PermanentError as wrong:
-            files.told(wrong, split, how)
+            files.told(wrong, split, data, on_bad)
             continue
         for page, text in texts:
             raw = text.encode()
@@ -153,23 +161,25 @@ def _pdf(data: bytes, path: str, options: TextOptions) -> list[str]:
     return pages
 
 
-def _records(splits: Sequence[Split], open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
+def _records(
+    splits: Sequence[Split], open: Open, how: ReadOptions, on_bad: OnBad | None
+) -> Iterator[pa.RecordBatch]:
     """Rows of lines and paragraphs, keyed by their text."""
-    options = cast(TextOptions, how.options)
     for split in splits:
         try:
-            yield from _lines_of(split, open, how, options)
+            yield from _lines_of(split, open, how, on_bad)
         except PermanentError as wrong:
-            files.told(wrong, split, how)
+            files.told(wrong, split, b"", on_bad)
 
 
 def _lines_of(
-    split: Split, open: Open, how: ReadOptions, options: TextOptions
+    split: Split, open: Open, how: ReadOptions, on_bad: OnBad | None
 ) -> Iterator[pa.RecordBatch]:
+    options = cast(TextOptions, how.options)
     if options.split == "line" and (split.size or not options.allowEmpty):
         encoding = _plain_encoding(split.uri, split.path, open, options)
         if encoding is not None:
-            yield from read_lines(split, open, encoding, how, options.maxBytes)
+            yield from read_lines(split, open, encoding, how, options.maxBytes, on_bad)
             return
     pages, _ = _pages(split, files.content(split, open, options.maxBytes), options)
     cut = split_lines if options.split == "line" else _paragraphs

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from libs.common.errors import OneBlockError, PermanentError
-from libs.formats import FORMATS, FileFormat, Split, parse_options
+from libs.formats import FORMATS, BadRecord, FileFormat, Split, parse_options
 from libs.formats import _files as files
 from tests.files import grow, put, read_folder, samples
 from tests.formats import keys, open_path
@@ -84,14 +84,19 @@ def test_one_bad_file_among_many_is_named(tmp_path: Path, kind: str, broken: byt
 
 
 def test_bad_files_can_be_told_of_and_passed_over(tmp_path: Path, kind: str) -> None:
-    heard: list[tuple[str, str]] = []
-
-    def bad(split: Split, wrong: PermanentError) -> None:
-        heard.append((split.path, wrong.code))
-
+    heard: list[BadRecord] = []
     put(tmp_path, samples(kind, 100) | {"0/none": b"", "2/none": b""})
-    assert read_folder(kind, tmp_path, bad=bad).num_rows == 100
-    assert heard == [("0/none", "empty_file"), ("2/none", "empty_file")]
+    assert read_folder(kind, tmp_path, on_bad=heard.append).num_rows == 100
+    assert [(bad.path, bad.code) for bad in heard] == [
+        ("0/none", "empty_file"), ("2/none", "empty_file"),
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_gone_or_changed_is_never_passed_over(tmp_path: Path, kind: str) -> None:
+    gone = PermanentError("x changed", code="source_changed")
+    split = Split("x", "x", 0, 5, 5)
+    with pytest.raises(PermanentError, match="changed"):
+        files.told(gone, split, b"", lambda bad: None)
 
 
 def test_a_file_above_the_limit_is_an_error_that_names_the_option(
