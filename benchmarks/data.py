@@ -58,7 +58,7 @@ def _files(folder: Path, total: int, kind: str) -> list[Path]:
         path = folder / f"part-{len(paths):04}.{kind}"
         rows = table(ROWS, len(paths))
         if kind == "csv":
-            plain = pyarrow.csv.WriteOptions(quoting_style="needed")  # as pandas and most tools do
+            plain = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none")
             pyarrow.csv.write_csv(rows, path, plain)
             size += path.stat().st_size
         else:
