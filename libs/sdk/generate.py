@@ -18,7 +18,7 @@ BY_HAND = "ground.py"
 WORDS = [
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
-    (r"\bAsync(Client|Transport|Waiting|Iterator|Http)\b", r"\1"),
+    (r"\bAsync(Client|Transport|Waiting|Sending|Iterator|Http)\b", r"\1"),
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\ba(close|read|iter_lines)\b", r"\1"),

@@ -151,14 +151,15 @@ async def timely(
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            if not turn.replaced:
-                raise _too_slow(f"no byte came for {limits.idle:g} s") from error
+            if turn.replaced:
+                raise _replaced() from error
+            raise _too_slow(f"no byte came for {limits.idle:g} s") from error
         finally:
             turn.waiting = None
-        if turn.replaced:
-            raise PermanentError("a newer request took over", code="conflict")
         came += len(chunk)
         yield chunk
+        if turn.replaced:
+            raise _replaced()
         took = time.monotonic() - began
         if took > limits.idle and came < took * limits.min_rate:
             raise _too_slow(f"fewer than {limits.min_rate} bytes came per second")
@@ -233,6 +234,10 @@ def too_large(limit: int) -> PermanentError:
     return PermanentError(
         f"an upload may have {limit} bytes at most (ONEBLOCK_MAX_UPLOAD_BYTES)", code="too_large"
     )
+
+
+def _replaced() -> PermanentError:
+    return PermanentError("a newer request took over", code="conflict")
 
 
 def _too_slow(why: str) -> PermanentError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -35,11 +36,13 @@ class Request:
     text: str | None = None  # a body of `content_type`, instead of `json`
     content_type: str = "application/yaml"
     key: str | None = None
+    content: bytes | None = None  # a body of bytes, instead of both
+    more: Mapping[str, str] = field(default_factory=dict)  # headers
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice is the same as sending it once."""
-        return self.key is not None or self.method in ("GET", "PUT", "DELETE")
+        return self.key is not None or self.method in ("GET", "HEAD", "PUT", "DELETE")
 
     def carrying(self, body: Mapping[str, Any] | str) -> Request:
         """The same with a body: JSON, or YAML as it was written."""
@@ -53,11 +56,16 @@ class Request:
             head["Idempotency-Key"] = self.key
         if self.text is not None:
             head["Content-Type"] = self.content_type
-        return head
+        return {**head, **self.more}
 
     def query(self) -> dict[str, Any]:
         """The parameters that have a value."""
         return {k: v for k, v in self.params.items() if v is not None}
+
+
+def tus_metadata(**said: str) -> str:
+    """As tus wants it: names, and values in base64."""
+    return ",".join(f"{k} {base64.b64encode(v.encode()).decode()}" for k, v in said.items())
 
 
 def pause(attempt: int, response: httpx.Response | None) -> float:

@@ -86,6 +86,30 @@ def readable(path: Path) -> Path:
     return path
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder but hidden ones, sorted. Raises InvalidFile."""
+    root = folder.absolute()
+    found = [p for p in root.rglob("*") if p.is_file()]
+    shown = [p for p in found if not _hidden(p.relative_to(root))]
+    if not shown:
+        raise InvalidFile(f"{folder}: no files in it", hint="hidden names (. and _) are left out")
+    if empty := [p for p in shown if not p.stat().st_size]:
+        raise InvalidFile(f"{empty[0]}: is empty; there is nothing to send of it")
+    return sorted(shown)
+
+
+def folder(path: Path) -> tuple[str, list[tuple[str, Path]]] | None:
+    """A folder's name and its files, each with its path in it; None for a file."""
+    if not path.is_dir():
+        return None
+    root = path.absolute()
+    return root.name, [(file.relative_to(root).as_posix(), file) for file in files_below(root)]
+
+
+def _hidden(path: Path) -> bool:
+    return any(name.startswith((".", "_")) for name in path.parts)
+
+
 def _urls(manifest: Manifest) -> list[str]:
     spec = manifest.get("spec")
     source = spec.get("source") if isinstance(spec, Mapping) else None
@@ -112,7 +136,7 @@ def _destinations(manifest: Manifest) -> list[dict[str, Any]]:
 def _files(url: str, base: Path) -> list[Path]:
     path = base / url
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        found = files_below(path)
     else:
         found = list(base.glob(url)) if has_magic(url) else [path]
     files = sorted(p.absolute() for p in found if p.is_file())

@@ -9,3 +9,8 @@ Progress = Callable[[int, int], None]  # bytes sent, bytes in all
 
 def silent(_sent: int, _size: int) -> None:
     """Tells nobody."""
+
+
+def shifted(progress: Progress, before: int, total: int) -> Progress:
+    """Of one file among several: `before` bytes of `total` were sent before it."""
+    return lambda sent, _size: progress(before + sent, total)

@@ -15,7 +15,6 @@ from libs.common.manifest.urls import shown
 from libs.stores import Access, Pin, Reach, SourceInfo, open_uri, store_for
 from libs.stores._archives import Address, Limits
 from libs.stores._globs import accepts
-from libs.stores.file import open_file
 from services.ingest.sources.content import Content
 from services.ingest.sources.copies import Copies, Fetching, Stop
 from services.ingest.sources.opened import Opening
@@ -100,13 +99,10 @@ class _Finding:
 
     def _open(self, found: SourceInfo) -> BinaryIO:
         """A listed file, or a copy of one, in the state in which it was listed."""
-        if found.uri.startswith("file:"):
-            return open_file(found.uri, found.etag or None)
-        if Address.parse(found.uri) is not None:
-            pin = Pin(found.etag, found.size, found.version_id)
+        pin = Pin(found.etag, found.size, found.version_id)
+        if found.uri.startswith("file:") or Address.parse(found.uri) is not None:
             return open_uri(found.uri, pin.text(), self._reach)
-        store = store_for(found.uri, self._access, self._reach)
-        return store.open(found.uri, Pin(found.etag, found.size, found.version_id))
+        return store_for(found.uri, self._access, self._reach).open(found.uri, pin)
 
 
 def _is_itself(url: str, path: str) -> bool:

@@ -12,9 +12,10 @@ AsyncHttp = httpx.AsyncClient
 sleep = asyncio.sleep
 
 
-async def chunks(path: Path, size: int = 1 << 20) -> AsyncIterator[bytes]:
-    """The file's bytes, read beside the event loop."""
+async def chunks(path: Path, start: int = 0, size: int = 1 << 20) -> AsyncIterator[bytes]:
+    """The file's bytes from `start` on, read beside the event loop."""
     with path.open("rb") as file:
+        file.seek(start)
         while block := await asyncio.to_thread(file.read, size):
             yield block
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import httpx
 
-from oneblock.aio.ground import AsyncHttp, chunks, file_size, sleep
+from oneblock.aio.ground import AsyncHttp, sleep
 from oneblock.exchange import RETRIED, TROUBLE, Request, Service, pause, refused, unreachable
 from oneblock.find import Stack
 from oneblock.models import Json
-from oneblock.progress import Progress
 
 
 class AsyncTransport:
@@ -41,8 +40,15 @@ class AsyncTransport:
         found: Json = response.json() if response.content else {}
         return found
 
-    async def send(self, request: Request) -> httpx.Response:
+    async def send(
+        self,
+        request: Request,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """The answer, of status 2xx. Raises ApiError, NotRunning."""
+        request = replace(request, content=content, more=headers or {})
         base = await self.base(request.service)
         deadline = time.monotonic() + self._patience
         attempt = 0
@@ -67,7 +73,7 @@ class AsyncTransport:
             base + request.path,
             params=request.query(),
             json=request.json,
-            content=request.text,
+            content=request.text if request.content is None else request.content,
             headers=request.headers(self.stack.token),
         )
 
@@ -78,40 +84,21 @@ class AsyncTransport:
             return False
         return not unsent or attempt < 4 or self.stack.supervised()
 
-    async def put_file(self, request: Request, path: Path, progress: Progress) -> Json:
-        """Streams a file as the body; begins anew when the connection breaks."""
-        base = await self.base(request.service)
-        for attempt in range(3):
-            try:
-                response = await self._http.put(
-                    base + request.path,
-                    content=self._body(path, progress),
-                    headers={
-                        **request.headers(self.stack.token),
-                        "Content-Length": str(file_size(path)),
-                        "Content-Type": "application/octet-stream",
-                    },
-                    timeout=httpx.Timeout(120.0, connect=5.0),
-                )
-            except TROUBLE as error:
-                if attempt == 2:
-                    raise unreachable(request.service, base, error) from error
-                await sleep(pause(attempt, None))
-                continue
-            if response.status_code not in RETRIED or attempt == 2:
-                break
-            await sleep(pause(attempt, response))
-        if not response.is_success:
-            raise refused(response)
-        found: Json = response.json()
-        return found
-
-    async def _body(self, path: Path, progress: Progress) -> AsyncIterator[bytes]:
-        sent, size = 0, file_size(path)
-        async for block in chunks(path):
-            sent += len(block)
-            yield block
-            progress(sent, size)
+    async def stream(
+        self,
+        request: Request,
+        body: AsyncIterator[bytes],
+        headers: dict[str, str],
+        timeout: httpx.Timeout,
+    ) -> httpx.Response:
+        """Sends a body once, as it comes; the answer whatever its status. Raises httpx' errors."""
+        return await self._http.request(
+            request.method,
+            await self.base(request.service) + request.path,
+            content=body,
+            headers={**request.headers(self.stack.token), **headers},
+            timeout=timeout,
+        )
 
     @asynccontextmanager
     async def lines(self, request: Request) -> AsyncIterator[AsyncIterator[str]]:

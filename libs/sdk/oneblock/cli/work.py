@@ -11,6 +11,7 @@ import typer
 
 from oneblock.cli.options import Form, Home, Output
 from oneblock.cli.output import flat, print_json, print_table, size
+from oneblock.cli.sending import sending
 from oneblock.cli.watching import outcome, watcher
 from oneblock.errors import RunFailed
 from oneblock.models import Run
@@ -39,10 +40,10 @@ def apply(
     A source path without a scheme (`./data.csv`) is taken from the manifest's folder and uploaded.
     """
     with Client(home) as client:
-        runs = [
-            client.apply(_manifest(name), force=force, key=key, progress=_Telling(output))
-            for name in filename
-        ]
+        runs = []
+        for name in filename:
+            with sending("uploading", quiet=output is Form.json) as progress:
+                runs.append(client.apply(_manifest(name), force=force, key=key, progress=progress))
         for run in runs:
             if wait:
                 follow(client, run, timeout, output)
@@ -65,13 +66,19 @@ def plan(filename: Files, output: Output = Form.table, home: Home = None) -> Non
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(help="Local files.")],
+    files: Annotated[list[Path], typer.Argument(help="Local files, or folders with all below.")],
     output: Output = Form.table,
     home: Home = None,
 ) -> None:
-    """Send local files to the stack; prints the URLs to name in a manifest."""
+    """Send local files to the stack; prints the URLs to name in a manifest.
+
+    A folder becomes one URL. A connection that breaks costs what was under way, not the whole.
+    """
+    found = []
     with Client(home) as client:
-        found = [client.upload(file, progress=_Telling(output)) for file in files]
+        for file in files:
+            with sending(file.name, quiet=output is Form.json) as progress:
+                found.append(client.upload(file, progress=progress))
     if output is Form.json:
         print_json({"items": [u.raw for u in found]})
     else:
@@ -140,15 +147,3 @@ def follow(client: Client, run: Run, timeout: float | None, output: Form) -> Non
 
 def _manifest(name: str) -> str:
     return sys.stdin.read() + "\n" if name == "-" else name
-
-
-class _Telling:
-    """Says a large upload's progress on a terminal, and nothing otherwise."""
-
-    def __init__(self, output: Form) -> None:
-        self._loud = output is Form.table and sys.stderr.isatty()
-
-    def __call__(self, sent: int, total: int) -> None:
-        if self._loud and total > 1 << 22:
-            end = "\n" if sent == total else ""
-            print(f"\ruploading {size(sent)} of {size(total)} ", end=end, file=sys.stderr)

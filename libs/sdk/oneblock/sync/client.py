@@ -16,7 +16,9 @@ from oneblock.exchange import Request
 from oneblock.find import find_stack
 from oneblock.models import Accepted, Dataset, Json, Page, Run, Upload, Version
 from oneblock.names import dataset_path, full_name, path_part
-from oneblock.progress import Progress, silent
+from oneblock.progress import Progress, shifted, silent
+from oneblock.sync.ground import file_size
+from oneblock.sync.sending import Sending, listing
 from oneblock.sync.transport import Transport
 from oneblock.sync.waiting import Waiting
 
@@ -107,10 +109,27 @@ class Client(Waiting):
     def upload(
         self, path: str | os.PathLike[str], *, name: str | None = None, progress: Progress = silent
     ) -> Upload:
-        """Sends a local file to ingest; its `url` can be named in a manifest."""
+        """Sends a local file, or a folder with all below it; a manifest can name its `url`.
+
+        What was sent stays when the connection breaks: it is gone on with.
+        """
+        if found := manifests.folder(Path(path)):
+            return self._upload_folder(name or found[0], found[1], progress)
         file = manifests.readable(Path(path))
-        request = Request("ingest", "PUT", f"/v1/uploads/{path_part(name or file.name)}")
-        return Upload.parse(self._transport.put_file(request, file, progress))
+        return Sending(self._transport, name or file.name, progress).file(file)
+
+    def _upload_folder(
+        self, name: str, files: list[tuple[str, Path]], progress: Progress
+    ) -> Upload:
+        total, sent = sum(file_size(file) for _, file in files), 0
+        listed: list[tuple[str, Upload]] = []
+        for path, file in files:
+            sending = Sending(self._transport, path, shifted(progress, sent, total))
+            listed.append((path, sending.file(file)))
+            sent += listed[-1][1].size
+        found = Sending(self._transport, name, silent).content(listing(listed))
+        said = {"url": f"{found.url}/", "size": sent, "files": len(listed)}
+        return Upload.parse({**found.raw, **said})
 
     # --- looking
 
@@ -205,7 +224,8 @@ class Client(Waiting):
             return request.carrying(document.body())
         urls: dict[str, list[str]] = {}
         for url, files in local.items():
-            urls[url] = [(self.upload(file, progress=progress)).url for file in files]
+            whole = [document.base / url] if manifests.folder(document.base / url) else files
+            urls[url] = [(self.upload(one, progress=progress)).url for one in whole]
         return request.carrying(document.with_sources(urls))
 
     def _accepted(

@@ -12,9 +12,10 @@ Http = httpx.Client
 sleep = time.sleep
 
 
-def chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
-    """The file's bytes."""
+def chunks(path: Path, start: int = 0, size: int = 1 << 20) -> Iterator[bytes]:
+    """The file's bytes from `start` on."""
     with path.open("rb") as file:
+        file.seek(start)
         while block := file.read(size):
             yield block
 

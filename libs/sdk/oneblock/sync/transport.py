@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import httpx
 
 from oneblock.exchange import RETRIED, TROUBLE, Request, Service, pause, refused, unreachable
 from oneblock.find import Stack
 from oneblock.models import Json
-from oneblock.progress import Progress
-from oneblock.sync.ground import Http, chunks, file_size, sleep
+from oneblock.sync.ground import Http, sleep
 
 
 class Transport:
@@ -43,8 +42,15 @@ class Transport:
         found: Json = response.json() if response.content else {}
         return found
 
-    def send(self, request: Request) -> httpx.Response:
+    def send(
+        self,
+        request: Request,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """The answer, of status 2xx. Raises ApiError, NotRunning."""
+        request = replace(request, content=content, more=headers or {})
         base = self.base(request.service)
         deadline = time.monotonic() + self._patience
         attempt = 0
@@ -69,7 +75,7 @@ class Transport:
             base + request.path,
             params=request.query(),
             json=request.json,
-            content=request.text,
+            content=request.text if request.content is None else request.content,
             headers=request.headers(self.stack.token),
         )
 
@@ -80,40 +86,21 @@ class Transport:
             return False
         return not unsent or attempt < 4 or self.stack.supervised()
 
-    def put_file(self, request: Request, path: Path, progress: Progress) -> Json:
-        """Streams a file as the body; begins anew when the connection breaks."""
-        base = self.base(request.service)
-        for attempt in range(3):
-            try:
-                response = self._http.put(
-                    base + request.path,
-                    content=self._body(path, progress),
-                    headers={
-                        **request.headers(self.stack.token),
-                        "Content-Length": str(file_size(path)),
-                        "Content-Type": "application/octet-stream",
-                    },
-                    timeout=httpx.Timeout(120.0, connect=5.0),
-                )
-            except TROUBLE as error:
-                if attempt == 2:
-                    raise unreachable(request.service, base, error) from error
-                sleep(pause(attempt, None))
-                continue
-            if response.status_code not in RETRIED or attempt == 2:
-                break
-            sleep(pause(attempt, response))
-        if not response.is_success:
-            raise refused(response)
-        found: Json = response.json()
-        return found
-
-    def _body(self, path: Path, progress: Progress) -> Iterator[bytes]:
-        sent, size = 0, file_size(path)
-        for block in chunks(path):
-            sent += len(block)
-            yield block
-            progress(sent, size)
+    def stream(
+        self,
+        request: Request,
+        body: Iterator[bytes],
+        headers: dict[str, str],
+        timeout: httpx.Timeout,
+    ) -> httpx.Response:
+        """Sends a body once, as it comes; the answer whatever its status. Raises httpx' errors."""
+        return self._http.request(
+            request.method,
+            self.base(request.service) + request.path,
+            content=body,
+            headers={**request.headers(self.stack.token), **headers},
+            timeout=timeout,
+        )
 
     @contextmanager
     def lines(self, request: Request) -> Iterator[Iterator[str]]:

@@ -1,0 +1,117 @@
+"""Sends files so that a cut loses nothing: tus 1.0, gone on with where the server says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+
+from oneblock.aio.ground import chunks, file_size, sleep
+from oneblock.aio.transport import AsyncTransport
+from oneblock.exchange import RETRIED, TROUBLE, Request, pause, refused, tus_metadata, unreachable
+from oneblock.models import Upload
+from oneblock.names import path_part
+from oneblock.progress import Progress
+
+TRIES = 8  # in a row that bring nothing
+SMALL = 1 << 20  # bytes up to which a file is one request
+RAW = {"Content-Type": "application/octet-stream"}
+TUS = {"Tus-Resumable": "1.0.0"}
+BODY = {**TUS, "Content-Type": "application/offset+octet-stream"}
+PATIENT = httpx.Timeout(120.0, connect=5.0)
+
+
+class AsyncSending:
+    """Of one file, or of a text that is sent like one."""
+
+    def __init__(self, transport: AsyncTransport, name: str, progress: Progress) -> None:
+        self._transport, self._name, self._progress = transport, name, progress
+        self._place = ""
+
+    async def file(self, path: Path) -> Upload:
+        """Sends the whole of it. Raises ApiError, NotRunning."""
+        size = file_size(path)
+        if size <= SMALL:
+            return await self.content(b"".join([block async for block in chunks(path)]))
+        offset, tries = 0, 0
+        while True:
+            before = offset
+            try:
+                answer = await self._send(path, offset, size)
+                if answer.status_code not in RETRIED:
+                    break
+                wait = pause(tries, answer)
+            except TROUBLE as error:
+                if tries >= TRIES:
+                    base = await self._transport.base("ingest")
+                    raise unreachable("ingest", base, error) from error
+                wait = pause(tries, None)
+            await sleep(wait)
+            offset = await self._offset() if self._place else 0
+            tries = 0 if offset > before else tries + 1
+        if not answer.is_success:
+            raise refused(answer)
+        return uploaded(answer)
+
+    async def content(self, body: bytes) -> Upload:
+        """Sends a few bytes in one request."""
+        if "/" not in self._name:
+            request = Request("ingest", "PUT", f"/v1/uploads/{path_part(self._name)}")
+            answer = await self._transport.send(request, content=body, headers=RAW)
+            found = Upload.parse(answer.json())
+        else:
+            request = Request("ingest", "POST", "/v1/uploads", key=uuid.uuid4().hex)
+            headers = {**BODY, **self._announced(len(body))}
+            found = uploaded(await self._transport.send(request, content=body, headers=headers))
+        self._progress(len(body), len(body))
+        return found
+
+    async def _send(self, path: Path, offset: int, size: int) -> httpx.Response:
+        """All that is missing in one request; the first one creates the upload."""
+        body = self._body(path, offset, size)
+        if self._place:
+            request = Request("ingest", "PATCH", self._place)
+            headers = {**BODY, "Upload-Offset": str(offset), "Content-Length": str(size - offset)}
+            return await self._transport.stream(request, body, headers, PATIENT)
+        request = Request("ingest", "POST", "/v1/uploads")
+        answer = await self._transport.send(request, headers={**TUS, **self._announced(size)})
+        self._place = answer.headers["location"]
+        return await self._send(path, offset, size)
+
+    async def _offset(self) -> int:
+        request = Request("ingest", "HEAD", self._place)
+        answer = await self._transport.send(request, headers=TUS)
+        return int(answer.headers["upload-offset"])
+
+    def _announced(self, size: int) -> dict[str, str]:
+        return {"Upload-Length": str(size), "Upload-Metadata": tus_metadata(path=self._name)}
+
+    async def _body(self, path: Path, offset: int, size: int) -> AsyncIterator[bytes]:
+        sent = offset
+        async for block in chunks(path, offset):
+            sent += len(block)
+            yield block
+            self._progress(sent, size)
+
+
+def uploaded(answer: httpx.Response) -> Upload:
+    """What a finished upload's answer says."""
+    head = answer.headers
+    found = {
+        "url": head["oneblock-upload-url"],
+        "size": int(head["upload-length"]),
+        "sha256": head["oneblock-upload-sha256"],
+    }
+    return Upload.parse(found)
+
+
+def listing(files: list[tuple[str, Upload]]) -> bytes:
+    """A folder as ingest knows it: a line of JSON for each file."""
+    lines = [
+        json.dumps({"path": path, "size": one.size, "sha256": one.sha256}) + "\n"
+        for path, one in files
+    ]
+    return "".join(lines).encode()
