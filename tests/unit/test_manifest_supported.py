@@ -22,6 +22,7 @@ SUPPORTED: list[dict[str, Any]] = [
     {"spec__source__type": "binary", "spec__destination__format": "binary"},
     {"spec__destination__format": "jsonl", "spec__destination__options": {"a": 1}},
     {"spec__source__url": ["s3://b/x", "nfs://h/x"], "spec__source__secretRef": {"name": "a"}},
+    {"spec__source__url": ["http://h/x", "https://h/x"], "spec__source__copy": "never"},
     {"spec__engine": "local"},
     {"spec__engine": "ray"},
     {"spec__rayJobConfig": {"parallelism": 2, "batch_size": 9, "scheduling": "SPREAD", "gpu": 0}},
@@ -46,8 +47,6 @@ def test_what_this_release_does_is_not_refused(changes: dict[str, Any]) -> None:
 NOT_YET: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata__name": "a" * 241}, "metadata.name", "more than 240 characters"),
     ({"spec__source__type": "tfrecords"}, "spec.source.type", "tfrecords is not supported yet"),
-    ({"spec__source__url": ["upload://x", "http://h/x"]}, "spec.source.url[1]", "http:// is not"),
-    ({"spec__source__copy": "never"}, "spec.source.copy", "leave it out"),
     ({"spec__destination__format": "tfrecords"}, "spec.destination.format", "csv, parquet, jsonl"),
     ({"spec__destination__secretRef": {"name": "a"}}, "spec.destination.secretRef", ""),
     ({"spec__entrypoint": "python a.py"}, "spec.entrypoint", "leave it out"),

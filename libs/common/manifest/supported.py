@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from libs.common.errors import Problem
 from libs.common.manifest.model import DataSet
-from libs.common.manifest.urls import scheme
 
 ONE_OR_MORE = ("spec.source.url", "spec.destination")
 
@@ -18,18 +17,12 @@ class Gap:
 
     path: str
     but: tuple[str, ...] = ()
-    scheme: bool = False  # compare the URL's scheme rather than the whole value
     longest: int = 0  # so many characters are fine
 
 
 GAPS: tuple[Gap, ...] = (
     Gap("metadata.name", longest=240),  # the warehouse's folders: 255 bytes, and an ending
     Gap("spec.source.type", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
-    Gap(
-        "spec.source.url[]",
-        but=("upload://", "http://", "https://", "file://", "nfs://", "s3://"),
-        scheme=True,
-    ),
     Gap("spec.destination[].type", but=("local",)),
     Gap("spec.destination[].format", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
     Gap("spec.destination[].secretRef"),
@@ -61,9 +54,8 @@ def unsupported(dataset: DataSet) -> tuple[Problem, ...]:
 
 def _found(gap: Gap, said: dict[str, object]) -> Iterator[Problem]:
     for path, value in _at(gap.path.split("."), said, ""):
-        found = f"{scheme(str(value))}://" if gap.scheme else value
-        if found not in gap.but and not len(str(found)) <= gap.longest:
-            yield Problem("not_supported_yet", _detail(found, gap), path)
+        if value not in gap.but and not len(str(value)) <= gap.longest:
+            yield Problem("not_supported_yet", _detail(value, gap), path)
 
 
 def _detail(found: object, gap: Gap) -> str:
