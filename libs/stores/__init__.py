@@ -177,7 +177,7 @@ def open_uri(uri: str, pin: str | None = None, reach: Reach | None = None) -> Bi
         from libs.stores._members import open_member
 
         return open_member(address, f"{uri} {pin}", opener, Limits.of(Outside()))
-    if scheme(uri) == "file":
+    if uri.startswith("file:") or scheme(uri) == "file":
         from libs.stores.file import open_file  # the inventory's own files, wherever they lie
 
         return open_file(uri, known.etag or None if known else None)
