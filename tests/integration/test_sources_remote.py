@@ -14,10 +14,14 @@ import pytest
 
 from libs.common.errors import OneBlockError, PermanentError
 from libs.common.secretstore import SecretStore
+from services.transform.engines._ray_link import Link
+from services.transform.engines._ray_words import Terms
 from services.transform.engines.local import Local
+from services.transform.engines.ray import Ray
 from tests.nfs import NfsServer, nfs_server
 from tests.objectstore import ADMIN, BUCKET, ObjectStore, object_store
 from tests.plans import run
+from tests.ray_head import ray_head
 from tests.reading import Reading
 
 ROWS = 30_000
@@ -93,6 +97,22 @@ def nfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NfsServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Ray]:
+    """Workers of a cluster that has what they need to know in its own environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEBLOCK_SECRET_BUCKET__ACCESS_KEY_ID", ADMIN[0])
+        patch.setenv("ONEBLOCK_SECRET_BUCKET__SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("ONEBLOCK_PRIVATE_NETWORKS", "loopback")
+        patch.setenv("ONEBLOCK_NFS_SERVERS", "127.0.0.1")
+        with ray_head() as head:
+            terms = Terms(deadline=120, linger=5, tries=2)
+            found = Ray(Link(head.address, lambda: head.token), 60, terms)
+            found.start()
+            yield found
+            found.stop()
+
+
 def parts() -> Iterator[tuple[str, pa.Table]]:
     yield "one", TABLE.slice(0, ROWS // 3)
     yield "sub/two", TABLE.slice(ROWS // 3)
@@ -119,6 +139,21 @@ def test_a_bucket_becomes_rows(s3: ObjectStore, engine: Local, tmp_path: Path, k
 def test_an_export_becomes_rows(nfs: NfsServer, engine: Local, tmp_path: Path, kind: str) -> None:
     source = {"type": kind, "url": f"{nfs.url}/exp/{kind}/**/*.{kind}?version=3"}
     assert same(Reading(tmp_path).rows(source, engine))
+
+
+@pytest.mark.ray
+def test_a_bucket_and_an_export_become_rows_on_ray(
+    s3: ObjectStore, nfs: NfsServer, cluster: Ray, tmp_path: Path
+) -> None:
+    first, _ = parts()
+    s3.put("ray/one.csv", as_csv(first[1]))
+    source = {
+        "type": "csv",
+        "url": [f"s3://{BUCKET}/ray/", f"{nfs.url}/exp/csv/sub/two.csv"],
+        "secretRef": {"name": "bucket"},
+        "options": {"endpoint": s3.endpoint},
+    }
+    assert same(Reading(tmp_path).rows(source, cluster))
 
 
 def test_an_object_that_changed_since_it_was_listed_fails_the_run(
