@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -44,8 +43,7 @@ class S3Store:
         found = account(self._reach)
         if not found.trusted:
             host = urlsplit(found.base(place.bucket)[0])
-            with suppress(TransientError):  # a name that doesn't resolve now may do so in the run
-                resolve(host.hostname or "", host.port or 443, self._outside.networks(), ENDPOINT)
+            self._check_address(host.hostname or "", host.port or 443)
 
     def list(self, url: str, filter: str | None) -> Iterator[SourceInfo]:
         place, count = Place.of(url), 0
@@ -68,6 +66,14 @@ class S3Store:
             pin = client.head(place.key).pin
         file = RangedFile(partial(client.read, place.key, pin), pin.size, url)
         return cast(BinaryIO, file)
+
+    def _check_address(self, host: str, port: int) -> None:
+        try:
+            resolve(host, port, self._outside.networks(), "the S3 endpoint")
+        except TransientError:
+            return  # a name that doesn't resolve now may do so in the run
+        except PermanentError as error:
+            raise PermanentError(error.detail, code=error.code, path=ENDPOINT) from error
 
     def _found(self, place: Place) -> Iterator[tuple[Found, str]]:
         """Objects and their paths below the root: that of the very name, else all it means."""
