@@ -83,6 +83,8 @@ def _told(format: str, data: bytes) -> tuple[str, int | None]:
 
     try:
         with Image.open(BytesIO(data), formats=[format.upper()]) as image:
+            if format == "png":  # of which Pillow would decode the pixels to find it
+                return image.mode, _png_orientation(data)
             return image.mode, _orientation(image.getexif().get(ORIENTATION))
     except Exception as broken:  # whatever its plug-ins stumble over: OSError, SyntaxError, …
         raise BrokenImage(str(broken) or type(broken).__name__) from broken
@@ -92,6 +94,16 @@ def _webp(data: bytes) -> tuple[str, int | None]:
     kind = data[12:16]
     alpha = data[20] & 0x10 if kind == b"VP8X" else kind == b"VP8L" and data[24] & 0x10
     return "RGBA" if alpha else "RGB", _webp_orientation(data) if kind == b"VP8X" else None
+
+
+def _png_orientation(data: bytes) -> int | None:
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"eXIf":
+            return _exif(data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return None
 
 
 def _webp_orientation(data: bytes) -> int | None:
