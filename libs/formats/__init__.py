@@ -83,7 +83,8 @@ class BadRecord:
     stop: int | None = None  # … work; None: to its end
     line: int | None = None  # of formats that have lines
     data: bytes = b""  # the record itself, or its beginning
-    whole: bool = False  # all of the file, or of the piece of it that is read at once
+    whole: bool = False  # no single record, but the file or a piece of it …
+    size: int = 0  # … of so many bytes, counted as the format's splits are
 
 
 OnBad = Callable[[BadRecord], None]

@@ -76,7 +76,7 @@ def explain(
         byte = data[wrong.start]
         return parse_error(path, at, f"the byte 0x{byte:02x} isn't UTF-8; {UTF8_HINT}")
     for begin, record in records(data, rules):
-        found = _cells(record, rules, delimiter)
+        found = cells_of(record, rules, delimiter)
         if record and found != columns:
             shown = record[:80].decode(errors="replace")
             at = line() + lines_in(data[:begin])
@@ -97,7 +97,7 @@ def records(data: bytes, rules: Rules) -> Iterator[tuple[int, bytes]]:
         yield begin, data[begin:]
 
 
-def _cells(record: bytes, rules: Rules, delimiter: str) -> int:
+def cells_of(record: bytes, rules: Rules, delimiter: str) -> int:
     quotes = rules.quotes(record)
     seen = np.frombuffer(rules.mask(record) if rules.mask else record, np.uint8)
     places = np.flatnonzero(seen == ord(delimiter))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from libs.formats import Open, Split
+from libs.common.errors import PermanentError
+from libs.formats import OnBad, Open, Split
 from libs.formats import _keys as keys
 from libs.formats._blocks import BLOCK, Block, RecordTooLarge, blocks, line_of
 from libs.formats._csv_dialect import CsvOptions, Dialect, dialect_of
@@ -23,7 +24,9 @@ from libs.formats._csv_errors import (
     parse_error,
     records,
 )  # fmt: skip
+from libs.formats._csv_salvage import Grammar, clean_blocks, without_bad
 from libs.formats._encodings import splittable, transcoded, utf8_open
+from libs.formats._salvage import Teller
 
 NULL = pa.scalar(None, pa.string())
 BLANK_LINES = re.compile(rb"\n{2,}")
@@ -37,12 +40,25 @@ class CsvSource:
     open: Open  # gives UTF-8, or an encoding that is decoded block by block
     options: CsvOptions
     dialect: Dialect
+    tell: Teller | None = None  # bad records; None: they are raised
 
     @classmethod
-    def of(cls, split: Split, open: Open, options: CsvOptions) -> CsvSource:
+    def of(
+        cls, split: Split, open: Open, options: CsvOptions, on_bad: OnBad | None = None
+    ) -> CsvSource:
         opened = utf8_open(open, options.encoding, split.path)
         dialect = dialect_of(opened, split.uri, split.path, options)
-        return cls(split, opened, options, dialect)
+        tell = Teller(split, opened, on_bad) if on_bad is not None else None
+        return cls(split, opened, options, dialect, tell)
+
+    @property
+    def grammar(self) -> Grammar:
+        return Grammar(
+            self.options.rules, self.dialect.delimiter, self.options.quote,
+            self.options.escape or "", len(self.dialect.names),
+            self.options.encoding if splittable(self.options.encoding) else "utf-8",
+            self.options.max_record_bytes, self.split.path,
+        )  # fmt: skip
 
     def records(self, limit: int | None = None) -> Iterator[Records]:
         """Parsed blocks; raises `parse_error` with file and line, `record_too_large`."""
@@ -53,6 +69,11 @@ class CsvSource:
         # Positions in a text that was decoded as a stream aren't the file's; it is one split.
         stop = self.split.stop if splittable(self.options.encoding) else 1 << 62
         with self.open(self.split.uri) as stream:
+            if self.tell is not None:
+                for block in clean_blocks(stream, start, stop, self.grammar, size, self.tell):
+                    if (part := self._salvaged(block, self.tell)) is not None:
+                        yield part
+                return
             try:
                 for block in blocks(
                     stream, start, stop, self.options.rules,
@@ -62,6 +83,32 @@ class CsvSource:
             except RecordTooLarge as wrong:
                 self._look_for_stray_quotes(wrong)
                 raise
+
+    def splits(self, target: int) -> Iterator[Split]:
+        """The split in pieces of about `target` bytes, cut as `records` reads it, told or not."""
+        start, stop = self.split.start, self.split.stop
+        body = max(start, self.dialect.body)
+        size = min(BLOCK, target)
+        assert self.tell is not None
+        with self.open(self.split.uri) as stream:
+            for block in clean_blocks(stream, body, stop, self.grammar, size, self.tell):
+                end = block.offset + len(block.data)
+                if end - start >= target and end < stop:
+                    yield replace(self.split, start=start, stop=end, size=end - start)
+                    start = end
+        yield replace(self.split, start=start, stop=stop, size=stop - start)
+
+    def _salvaged(self, block: Block, tell: Teller) -> Records | None:
+        """The block's good records; None where there is none."""
+        try:
+            return self._parsed(block)
+        except PermanentError as wrong:
+            if wrong.code != "parse_error":
+                raise
+            rest = without_bad(block, self.grammar, tell)
+            if rest is block:  # nothing that we know how to leave out
+                raise
+        return self._parsed(rest) if rest.data.strip(b"\r\n") else None
 
     def _look_for_stray_quotes(self, wrong: RecordTooLarge) -> None:
         """A record without end often is a quote that nobody meant: say where."""

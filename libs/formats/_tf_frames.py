@@ -41,6 +41,7 @@ class Fault:
     code: str
     detail: str
     data: bytes = b""  # as far as it is known
+    rest: bool = False  # no record, but all that is left
 
     def error(self, path: str) -> PermanentError:
         """The fault as an error that names the file and the place."""
@@ -105,7 +106,7 @@ class Framer:
                 pos = self._oversize()
             self._data, self._at = self._data[pos:], self._at + pos
         if self._wrong is not None:
-            self._on_fault(Fault(self._at, None, "corrupt_file", str(self._wrong)))
+            self._on_fault(Fault(self._at, None, "corrupt_file", str(self._wrong), rest=True))
 
     def _more(self, wanted: int) -> bool:
         """Reads until `wanted` bytes wait, or the file ends; whether any wait."""
@@ -199,7 +200,9 @@ class Framer:
     def _cut(self, detail: str) -> int:
         end = self._at + len(self._data)
         if self._wrong is not None:
-            self._on_fault(Fault(self._at, None, "corrupt_file", str(self._wrong), self._data))
+            self._on_fault(
+                Fault(self._at, None, "corrupt_file", str(self._wrong), self._data, rest=True)
+            )
             self._wrong = None
             return len(self._data)
         self._on_fault(Fault(self._at, end, "truncated_file", detail, self._data))
@@ -213,7 +216,8 @@ class Framer:
             detail += " (not a TFRecord file, or a compressed one: see the option compression)"
         begin = self._at + pos
         stop = self._stop if self._stop < END else None
-        return Fault(begin, stop, "checksum_mismatch", detail, self._data[pos : pos + PIECE])
+        head = self._data[pos : pos + PIECE]
+        return Fault(begin, stop, "checksum_mismatch", detail, head, rest=True)
 
     def _too_large(self, pos: int, length: int) -> Fault:
         detail = (

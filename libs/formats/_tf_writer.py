@@ -42,7 +42,7 @@ class TfWriter:
     def __init__(self, path: str, schema: pa.Schema, options: TfWriteOptions) -> None:
         for field in schema:
             _check(field.name, field.type)
-        file = cast(BinaryIO, Path(path).open("xb"))  # noqa: SIM115  # closed by close()
+        file = cast(BinaryIO, Path(path).open("wb"))  # noqa: SIM115  # closed by close()
         packed = options.compression != "none"
         self._file = cast(BinaryIO, Deflating(file, options.compression)) if packed else file
 

@@ -10,7 +10,17 @@ from pydantic import BaseModel
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
-from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Writer
+from libs.formats import (
+    BadRecord,
+    Format,
+    OnBad,
+    Open,
+    ReadOptions,
+    SourceFile,
+    Split,
+    TypeConflict,
+    Writer,
+)
 from libs.formats import _keys as keys
 from libs.formats import _types as types
 from libs.formats._blocks import Planner
@@ -27,6 +37,12 @@ class Csv:
     Options: type[BaseModel] = CsvOptions
     WriteOptions: type[BaseModel] = CsvWriteOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Format:
+        return Csv(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -38,11 +54,14 @@ class Csv:
         if file.size <= target or not splittable(how.encoding):
             return [Split(file.uri, file.path, 0, file.size, file.size)]
         dialect = dialect_of(open, file.uri, file.path, how)
+        if self._on_bad is not None and how.quote:  # a stray quote would turn all that follow
+            whole = Split(file.uri, file.path, 0, file.size, file.size)
+            return CsvSource.of(whole, open, how, _nobody).splits(target)
         planner = Planner(file, target, how.rules, how.max_record_bytes, dialect.body)
         return planner.splits(open)
 
     def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
-        source = CsvSource.of(split, open, cast(CsvOptions, options))
+        source = CsvSource.of(split, open, cast(CsvOptions, options), self._on_bad)
         fields = {name: pa.field(name, pa.null()) for name in source.dialect.names}
         done = 0
         for part in source.records(limit):
@@ -58,7 +77,7 @@ class Csv:
         return types.join_text_schemas(schema for _, schema in schemas)
 
     def read(self, split: Split, open: Open, how: ReadOptions) -> Iterator[pa.RecordBatch]:
-        source = CsvSource.of(split, open, cast(CsvOptions, how.options))
+        source = CsvSource.of(split, open, cast(CsvOptions, how.options), self._on_bad)
         if unknown := set(source.dialect.names) - set(how.schema.names):
             raise TypeConflict(min(unknown), "a column that wasn't there before")
         keys.require_columns(how.key, source.dialect.names, split.path)
@@ -74,6 +93,10 @@ class Csv:
 
     def writer(self, path: str, schema: pa.Schema, options: BaseModel) -> Writer:
         return CsvWriter(path, schema, cast(CsvWriteOptions, options))
+
+
+def _nobody(record: BadRecord) -> None:
+    """Bad records are told when they are read."""
 
 
 def _column(part: Records, field: pa.Field) -> pa.Array:

@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
-from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Writer
+from libs.formats import (
+    Format,
+    OnBad,
+    Open,
+    ReadOptions,
+    SourceFile,
+    Split,
+    TypeConflict,
+    Writer,
+)
 from libs.formats import _keys as keys
 from libs.formats._blocks import BLOCK, Block, Planner, Rules, blocks, line_of
 from libs.formats._json_types import (
@@ -25,6 +34,7 @@ from libs.formats._json_types import (
 )
 from libs.formats._json_values import BrokenLine, Json, canonical, objects
 from libs.formats._json_writer import JsonlWriteOptions, JsonlWriter
+from libs.formats._salvage import Teller, lines_of_fair_size
 
 SIZE = BLOCK >> 2  # objects of a block: Python's, and in the cache only if they are few
 OBJECTS = 512  # of a block at least, up to some megabytes
@@ -45,6 +55,12 @@ class Jsonl:
     Options: type[BaseModel] = JsonlOptions
     WriteOptions: type[BaseModel] = JsonlWriteOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Format:
+        return Jsonl(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -58,7 +74,7 @@ class Jsonl:
     def infer(self, split: Split, open: Open, options: BaseModel, limit: int | None) -> pa.Schema:
         fields: dict[str, pa.Field] = {}
         done = 0
-        for block, rows in _parsed(split, open, cast(JsonlOptions, options), limit):
+        for block, rows in self._parsed(split, open, cast(JsonlOptions, options), limit):
             join_fields(fields, infer_fields(rows))
             done += len(block.data)
             if limit is not None and done >= limit:
@@ -75,7 +91,7 @@ class Jsonl:
         of = source_id(split.uri)
         keys.refuse_reserved(how.schema.names, split.path)
         keys.require_columns(how.key, how.schema.names, split.path)
-        for block, rows in _parsed(split, open, cast(JsonlOptions, how.options)):
+        for block, rows in self._parsed(split, open, cast(JsonlOptions, how.options)):
             place = _Place(split, open, block)
             values = _by_name(rows, how.schema.names)
             columns = [column_of(field, values[field.name]) for field in how.schema]
@@ -89,20 +105,40 @@ class Jsonl:
         del options  # there are none
         return JsonlWriter(path, schema)
 
+    def _parsed(
+        self, split: Split, open: Open, options: JsonlOptions, limit: int | None = None
+    ) -> Iterator[tuple[Block, list[dict[str, Json]]]]:
+        """Each block's objects; tells bad lines, or raises `parse_error` with file and line."""
+        tell = Teller(split, open, self._on_bad) if self._on_bad is not None else None
+        with open(split.uri) as stream:
+            for block in _blocks(stream, split, options.max_record_bytes, limit, tell):
+                try:
+                    rows = objects(block.data, first=block.offset == 0)
+                except BrokenLine as wrong:
+                    if tell is None:
+                        raise _parse_error(split, open, block, wrong) from wrong
+                    block, rows = _salvaged(block, tell)
+                if rows:
+                    yield block, rows
 
-def _parsed(
-    split: Split, open: Open, options: JsonlOptions, limit: int | None = None
-) -> Iterator[tuple[Block, list[dict[str, Json]]]]:
-    """Each block's objects; raises `parse_error` with file, line and column."""
-    with open(split.uri) as stream:
-        for block in _blocks(stream, split, options.max_record_bytes, limit):
-            try:
-                rows = objects(block.data, first=block.offset == 0)
-            except BrokenLine as wrong:
-                where = f"{split.path}:{line_of(open, split.uri, block.offset + wrong.offset)}"
-                raise PermanentError(f"{where}: {wrong}", code="parse_error", path=where) from wrong
-            if rows:
-                yield block, rows
+
+def _parse_error(split: Split, open: Open, block: Block, wrong: BrokenLine) -> PermanentError:
+    where = f"{split.path}:{line_of(open, split.uri, block.offset + wrong.offset)}"
+    return PermanentError(f"{where}: {wrong}", code="parse_error", path=where)
+
+
+def _salvaged(block: Block, tell: Teller) -> tuple[Block, list[dict[str, Json]]]:
+    """The block with its broken lines blank, and the objects of the others."""
+    lines, rows, at = block.data.split(b"\n"), list[dict[str, Json]](), 0
+    for i, line in enumerate(lines):
+        try:
+            rows += objects(line, first=block.offset + at == 0)
+        except BrokenLine as wrong:
+            start = block.offset + at
+            tell("parse_error", str(wrong), start, start + len(line) + (i + 1 < len(lines)), line)
+            lines[i] = b" " * len(line)
+        at += len(line) + 1
+    return Block(block.offset, b"\n".join(lines)), rows
 
 
 def _by_name(rows: list[dict[str, Json]], names: list[str]) -> dict[str, Sequence[Json]]:
@@ -135,16 +171,27 @@ def _canonical(row: dict[str, Json], number: int, place: keys.Place) -> bytes:
         ) from wrong
 
 
-def _blocks(stream: BinaryIO, split: Split, most: int, limit: int | None) -> Iterator[Block]:
+def _blocks(
+    stream: BinaryIO, split: Split, most: int, limit: int | None, tell: Teller | None
+) -> Iterator[Block]:
     """Blocks of some hundred objects at least: what is done per field must be worth it."""
     size, start = min(limit or SIZE, SIZE), split.start
-    for block in blocks(stream, start, split.stop, Rules(), most, split.path, size):
+    stop, path = split.stop, split.path
+
+    def cut(start: int, size: int) -> Iterator[Block]:
+        if tell is None:
+            return blocks(stream, start, stop, Rules(), most, path, size)
+        return lines_of_fair_size(stream, start, stop, most, path, size, tell)
+
+    for block in cut(start, size):
         yield block
-        start += len(block.data)
+        start = block.offset + len(block.data)
         average = len(block.data) // (block.data.count(b"\n") or 1)
         size = max(size, min(average * OBJECTS, BLOCK << 3))
         break
-    yield from blocks(stream, start, split.stop, Rules(), most, split.path, size)
+    else:
+        return
+    yield from cut(start, size)
 
 
 class _Place:

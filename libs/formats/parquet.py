@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.errors import PermanentError
 from libs.common.ids import source_id
-from libs.formats import Open, ReadOptions, SourceFile, Split, TypeConflict, Writer
+from libs.formats import (
+    Format,
+    OnBad,
+    Open,
+    ReadOptions,
+    SourceFile,
+    Split,
+    TypeConflict,
+    Writer,
+)
 from libs.formats import _keys as keys
 from libs.formats._parquet_footer import check_footer, corrupt
 from libs.formats._parquet_rows import batches
@@ -37,6 +46,13 @@ class Parquet:
     Options: type[BaseModel] = ParquetOptions
     WriteOptions: type[BaseModel] = ParquetWriteOptions
 
+    def __init__(self, on_bad: OnBad | None = None) -> None:
+        self._on_bad = on_bad
+
+    def tolerating(self, on_bad: OnBad) -> Format:
+        """Row groups are split from each other: each is good or bad as a whole."""
+        return Parquet(on_bad)
+
     def splits(
         self, file: SourceFile, target: int, open: Open, options: BaseModel
     ) -> Iterable[Split]:
@@ -46,7 +62,7 @@ class Parquet:
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
         begin = size = 0
         for i, more in enumerate(sizes):
-            if i > begin and size + more > target:
+            if i > begin and (size + more > target or self._on_bad is not None):
                 yield Split(file.uri, file.path, begin, i, size)
                 begin, size = i, 0
             size += more
@@ -120,7 +136,8 @@ def _decoded(parquet: pq.ParquetFile, again: BinaryIO, split: Split) -> Iterator
         try:
             batch = next(decoding, None)
         except (pa.ArrowException, OSError, ValueError, OverflowError) as wrong:
-            raise corrupt(split.path, str(wrong)) from wrong
+            groups = f"row groups {split.start} to {split.stop - 1}"
+            raise corrupt(split.path, f"in {groups}: {wrong}") from wrong
         if batch is None:
             return
         yield batch

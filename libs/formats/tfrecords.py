@@ -117,10 +117,12 @@ class TfRecords:
         def on_fault(fault: Fault) -> None:
             if self._on_bad is None:
                 raise fault.error(split.path)
+            where = f"{split.path}: record at byte {fault.offset:,}"
             self._on_bad(
                 BadRecord(
-                    split.uri, split.path, fault.code, fault.detail,
-                    start=fault.offset, stop=fault.stop, data=fault.data,
+                    split.uri, split.path, fault.code, f"{where}: {fault.detail}",
+                    start=fault.offset, stop=fault.stop, data=fault.data, whole=fault.rest,
+                    size=_size(fault, split) if fault.rest else 0,
                 )
             )  # fmt: skip
 
@@ -199,6 +201,10 @@ def _not_an_example(frames: Frames, i: int, options: TfOptions) -> Fault:
     data = frames.record(i)
     stop = frames.place(i) + HEAD + len(data) + TAIL
     return Fault(frames.place(i), stop, "parse_error", detail, data)
+
+
+def _size(fault: Fault, split: Split) -> int:
+    return split.size if fault.stop is None else fault.stop - fault.offset
 
 
 def _mixed(found: Mixture, frames: Frames, split: Split) -> PermanentError:

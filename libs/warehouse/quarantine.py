@@ -18,7 +18,8 @@ SCHEMA = pa.schema(
         pa.field("start", pa.int64(), nullable=False),  # bytes [start, stop) of the file …
         pa.field("stop", pa.int64()),  # … null: to its end
         pa.field("line", pa.int64()),
-        pa.field("whole", pa.bool_(), nullable=False),  # the file, or the piece of it
+        pa.field("whole", pa.bool_(), nullable=False),  # no record: the file, or a piece of it …
+        pa.field("size", pa.int64(), nullable=False),  # … of so many bytes
         pa.field("bytes", pa.binary(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),  # there was more than `bytes`
     ]
@@ -40,16 +41,18 @@ class Item:
     stop: int | None = None
     line: int | None = None
     whole: bool = False
+    size: int = 0
     bytes: bytes = b""
     truncated: bool = False
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a quarantine comes to; something of which a file consists counts as one row."""
+    """What a quarantine comes to; a file, or a piece of it, counts as one row."""
 
     rows: int = 0
-    files: int = 0  # of which something else than single records is missing
+    files: int = 0  # of which more than single records are missing …
+    bytes: int = 0  # … which are so many bytes
 
 
 def quarantine_of(run_dir: str, attempt: int) -> str:
@@ -81,17 +84,18 @@ def write_part(path: Path, items: Iterable[Item]) -> None:
 
 def gather(parts: Iterable[Path], path: Path) -> Counts:
     """The parts as one table at `path`, in this order."""
-    rows, files = 0, set[str]()
+    rows, size, files = 0, 0, set[str]()
     part = path.with_suffix(".part")
     with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
         for found in parts:
             with pq.ParquetFile(found) as table:
                 for batch in table.iter_batches(BATCH):
                     rows += batch.num_rows
+                    size += sum(batch["size"].to_pylist())
                     files.update(batch.filter(batch["whole"])["uri"].to_pylist())
                     writer.write_batch(batch)
     part.replace(path)
-    return Counts(rows, len(files))
+    return Counts(rows, len(files), size)
 
 
 def read_items(path: Path, offset: int = 0, limit: int | None = None) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from libs.common.errors import PermanentError
 from libs.formats import Split
-from libs.warehouse.quarantine import Counts, gather
+from libs.warehouse.quarantine import Counts, gather, read_items
 from services.transform.pipeline import exchange, segments
 from services.transform.plan import Frozen, Plan, groups
 from services.transform.tasks import (
@@ -104,7 +104,7 @@ def _survey(plan: Plan, tasks: _Tasks) -> tuple[list[Split], Columns | None, lis
     splits = [split for s in surveyed for split in s.splits]
     bad = [s.bad for s in surveyed if s.bad]
     if bad and not splits:
-        quarantined(plan, bad, 0)  # says how much is bad, unless all may be
+        quarantined(plan, bad, 0, splits)  # says how much is bad, unless all may be
     return splits, surveyed[0].columns, bad
 
 
@@ -127,24 +127,32 @@ def _gathered(plan: Plan, splits: Sequence[Split]) -> list[range]:
     return groups([s.size + opening for s in splits], plan.recipe.split)
 
 
-def quarantined(plan: Plan, parts: Sequence[str], good: int) -> Counts:
+def quarantined(plan: Plan, parts: Sequence[str], good: int, splits: Sequence[Split]) -> Counts:
     """Gathers what tasks set aside; raises `too_many_bad` beyond the share that may be bad.
 
-    `good`: rows that were read. The table stays where it is after that error: people look at it.
+    `good`: rows that were read. How many rows a bad file would have had nobody knows: its share of
+    the bytes must do. After that error the table stays where it is, for people to look at.
     """
     if not parts:
         return Counts()
     bad = gather(map(Path, parts), Path(plan.quarantine))
-    rows, files = bad.rows / (bad.rows + good), bad.files / len(plan.files)
-    if max(rows, files) > plan.max_bad:
+    cut = {split.uri for split in splits}
+    size = sum(s.size for s in splits) + sum(f.size for f in plan.files if f.uri not in cut)
+    total = bad.rows + good
+    share = max(bad.rows / total, min(bad.bytes / max(size, 1), 1.0))
+    if share > plan.max_bad:
         raise PermanentError(
-            f"{bad.rows:,} of {bad.rows + good:,} rows can't be read, {bad.files:,} of "
-            f"{len(plan.files):,} files ({max(rows, files):.2%}); at most {plan.max_bad:.2%} may "
-            "be bad (spec.maxBadRatio)",
+            f"{bad.rows:,} of {total:,} rows can't be read, and more than single rows of "
+            f"{bad.files:,} of {len(plan.files):,} files: {share:.2%}; at most {plan.max_bad:.2%} "
+            f"may be bad (spec.maxBadRatio); the first: {_first(plan)}",
             code="too_many_bad",
             path="spec.maxBadRatio",
         )
     return bad
+
+
+def _first(plan: Plan) -> str:
+    return next(read_items(Path(plan.quarantine), limit=1)).detail
 
 
 def _etags(plan: Plan) -> dict[str, str]:
@@ -174,7 +182,7 @@ class _Phases:
     def all(self, columns: Columns) -> Output:
         written = self._read(columns)
         parts = [*self._bad, *(w.bad for w in written if w.bad)]
-        bad = quarantined(self._plan, parts, sum(w.rows_read for w in written))
+        bad = quarantined(self._plan, parts, sum(w.rows_read for w in written), self._splits)
         for number in range(1, len(self._steps)):
             chunks = [chunk for w in written for chunk in w.chunks]
             written = self._reduce(columns, number, chunks)

@@ -97,7 +97,7 @@ def bad_file(file: SourceFile, wrong: PermanentError, opened: Open) -> BadRecord
     """A file that can't even be cut into splits."""
     return BadRecord(
         file.uri, file.path, wrong.code, wrong.detail,
-        stop=file.size, data=_head(file.uri, 0, opened), whole=True,
+        stop=file.size, data=_head(file.uri, 0, opened), whole=True, size=file.size,
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def bad_split(split: Split, wrong: PermanentError, opened: Open) -> BadRecord:
     start = split.start if stop is not None else 0
     return BadRecord(
         split.uri, split.path, wrong.code, wrong.detail,
-        start=start, stop=stop, data=_head(split.uri, start, opened), whole=True,
+        start=start, stop=stop, data=_head(split.uri, start, opened), whole=True, size=split.size,
     )  # fmt: skip
 
 
