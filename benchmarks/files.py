@@ -10,9 +10,10 @@ import argparse
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -114,19 +115,16 @@ def rays(kind: str, folder: Path) -> float:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Callable[[], float]]:
-    """Largest resident megabytes of this process's children, by looking often."""
-    import threading
-
+def peak_memory(others: set[int]) -> Iterator[Callable[[], float]]:
+    """Largest resident megabytes of a child of this process that isn't among `others`."""
     done, most = threading.Event(), [0.0]
 
     def look() -> None:
         while not done.wait(0.05):
-            for child in psutil.Process().children(recursive=True):
-                try:
-                    most[0] = max(most[0], child.memory_info().rss / 1e6)
-                except psutil.Error:
-                    continue
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):
+                    if child.pid not in others:
+                        most[0] = max(most[0], child.memory_info().rss / 1e6)
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -140,11 +138,12 @@ def peak_memory() -> Iterator[Callable[[], float]]:
 def compare(kind: str, folder: Path, house: Path, target: str, theirs: Callable[[], float] | None,
             their_count: int, count: int) -> list[Finding]:  # fmt: skip
     """Ours over everything; Ray, which is slow, over a share of it: files per second of both."""
+    others = {child.pid for child in psutil.Process().children()}  # Ray's
     engine = Local(2, 1)
     engine.start()
     try:
         ours(engine, kind, next(p for p in sorted(folder.iterdir())), house)  # warm
-        with peak_memory() as most:
+        with peak_memory(others) as most:
             seconds = ours(engine, kind, folder, house)
             memory = most()
     finally:

@@ -24,8 +24,8 @@ def to_path(url: str) -> str:
         raise _bad(url, "a NUL byte is not allowed in a path")
     if ".." in path.split("/"):
         raise PermanentError(f"{url!r}: '..' is not allowed in a path", code="path_outside_root")
-    # A character has four bytes at most: short names needn't be encoded, and files are many.
-    if any(len(name) > 63 and len(os.fsencode(name)) > 255 for name in path.split("/")):
+    raw = os.fsencode(path)
+    if len(raw) > 255 and any(len(name) > 255 for name in raw.split(b"/")):
         raise _bad(url, "a name is longer than 255 bytes")
     return os.path.normpath(path)
 
