@@ -15,7 +15,7 @@ from libs.common.errors import TransientError
 from libs.common.events import TERMINAL, Fact, Progress, RunChanged
 from libs.common.web import edge, health
 from libs.warehouse import Warehouse
-from services.catalog.api import config, datasets, events, logs, rows, runs
+from services.catalog.api import config, datasets, events, logs, quarantine, rows, runs
 from services.catalog.api.context import Catalog
 from services.catalog.api.openapi import describe
 from services.catalog.evidence import stamp
@@ -38,7 +38,7 @@ def make_app(settings: CatalogSettings) -> FastAPI:
     app = FastAPI(title="OneBlock Data: catalog", lifespan=_lifespan)
     app.state.settings = settings
     app.state.bus = bus = Bus(settings, SERVICE)
-    for resource in (datasets, rows, runs, logs, events, config):
+    for resource in (datasets, rows, quarantine, runs, logs, events, config):
         app.include_router(resource.router)
     app.router.routes.extend(health.routes(lambda: bus.state, lambda: _ready(app)))
     edge.install(app, settings)

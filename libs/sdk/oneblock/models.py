@@ -177,6 +177,29 @@ class Page(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadItem(Answer):
+    """Something of a version's sources that couldn't be read."""
+
+    number: int = 0
+    path: str = ""
+    code: str = ""
+    detail: str = ""
+    whole: bool = False  # no single record, but the file or a piece of it
+    start: int = 0  # where it is in the file, in bytes
+    stop: int | None = None
+    line: int | None = None
+    truncated: bool = False  # more of it was there than is kept
+
+    @property
+    def place(self) -> str:
+        """Where in the file, for people."""
+        if self.line is not None:
+            return f"line {self.line:,}"
+        whole = self.whole and not self.start
+        return "the file" if whole else f"byte {self.start:,}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogLine(Answer):
     """One line of a run's log."""
 

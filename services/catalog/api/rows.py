@@ -97,10 +97,11 @@ async def _number(here: Catalog, dataset: str, version: int | None) -> int:
     """The version to read. The tables decide, so that what is told is what can be read."""
     if version is not None and here.readers.has(dataset, version):
         return version
-    return await here.database.read(lambda connection: _recorded(connection, dataset, version))
+    return await here.database.read(lambda connection: recorded(connection, dataset, version))
 
 
-def _recorded(connection: Connection, dataset: str, version: int | None) -> int:
+def recorded(connection: Connection, dataset: str, version: int | None) -> int:
+    """That version, or the newest; raises `version_not_found`, `dataset_not_found`."""
     if version is None:
         newest = queries.newest_version(connection, dataset)
         if newest is not None:

@@ -150,6 +150,21 @@ class Rows(BaseModel):
     version: int
 
 
+class QuarantineItem(BaseModel):
+    """Something of a version's sources that couldn't be read."""
+
+    number: int = Field(description="place in the list")
+    path: str = Field(description="the file, below the source's root")
+    code: str
+    detail: str
+    whole: bool = Field(description="no single record, but the file or a piece of it")
+    start: int = Field(description="where it begins in the file, in bytes …")
+    stop: int | None = Field(description="… and ends; null: with the file")
+    line: int | None
+    bytes: str = Field(description="base64; all of it, or its beginning")
+    truncated: bool
+
+
 class LogLine(BaseModel):
     """One line of a run's log; more fields by event."""
 

@@ -78,7 +78,7 @@ def rows(
     wanted = [c.strip() for c in columns.split(",")] if columns else None
     with Client(home) as client:
         page = client.rows(
-            name, version=_number(version), offset=offset, limit=limit, columns=wanted
+            name, version=version_number(version), offset=offset, limit=limit, columns=wanted
         )
     if output is RowForm.json:
         print_json(page.raw)
@@ -152,7 +152,7 @@ def _v(number: int | None) -> str:
     return f"v{number}" if number else ""
 
 
-def _number(version: str | None) -> int | None:
+def version_number(version: str | None) -> int | None:
     if version is None:
         return None
     if not (digits := version.removeprefix("v")).isdecimal():

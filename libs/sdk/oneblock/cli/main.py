@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from oneblock.cli import looking, work
+from oneblock.cli import looking, quarantine, work
 from oneblock.cli.options import Home
 from oneblock.errors import ApiError, OneBlockError
 
@@ -49,6 +49,7 @@ def build() -> typer.Typer:
     from oneblock.cli.status import status
 
     app.command("status")(status)
+    app.add_typer(quarantine.app, name="quarantine")
     _add_stack_commands()
     return app
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from oneblock import manifests
 from oneblock.exchange import Request
 from oneblock.find import find_stack
-from oneblock.models import Accepted, Dataset, Json, Page, Run, Upload, Version
+from oneblock.models import Accepted, BadItem, Dataset, Json, Page, Run, Upload, Version
 from oneblock.names import dataset_path, full_name, path_part
 from oneblock.progress import Progress, shifted, silent
 from oneblock.sync.ground import file_size
@@ -176,6 +176,19 @@ class Client(Waiting):
         }
         path = f"{dataset_path(dataset)}/rows"
         return Page.parse(self._transport.json(Request("catalog", "GET", path, params)))
+
+    def quarantine(
+        self, dataset: str, *, version: int | None = None, limit: int = 100
+    ) -> list[BadItem]:
+        """What couldn't be read when a version was made, the newest unless told."""
+        path = f"{dataset_path(dataset)}/quarantine"
+        return [BadItem.parse(i) for i in self._list(path, limit, {"version": version})]
+
+    def quarantined_bytes(self, dataset: str, number: int, *, version: int | None = None) -> bytes:
+        """The bytes that are kept of one item."""
+        path = f"{dataset_path(dataset)}/quarantine/{number}"
+        request = Request("catalog", "GET", path, {"version": version})
+        return (self._transport.send(request)).content
 
     def to_pylist(self, dataset: str, *, version: int | None = None) -> list[dict[str, Any]]:
         """Every row of a version as a dict; reads page by page."""
