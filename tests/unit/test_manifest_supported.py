@@ -20,6 +20,7 @@ SUPPORTED: list[dict[str, Any]] = [
     {"spec__source__type": "text", "spec__destination__format": "text"},
     {"spec__source__type": "image", "spec__destination__format": "image"},
     {"spec__source__type": "binary", "spec__destination__format": "binary"},
+    {"spec__source__type": "tfrecords", "spec__destination__format": "tfrecords"},
     {"spec__destination__format": "jsonl", "spec__destination__options": {"a": 1}},
     {"spec__source__url": ["s3://b/x", "nfs://h/x"], "spec__source__secretRef": {"name": "a"}},
     {"spec__source__url": ["http://h/x", "https://h/x"], "spec__source__copy": "never"},
@@ -46,8 +47,6 @@ def test_what_this_release_does_is_not_refused(changes: dict[str, Any]) -> None:
 
 NOT_YET: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata__name": "a" * 241}, "metadata.name", "more than 240 characters"),
-    ({"spec__source__type": "tfrecords"}, "spec.source.type", "tfrecords is not supported yet"),
-    ({"spec__destination__format": "tfrecords"}, "spec.destination.format", "csv, parquet, jsonl"),
     ({"spec__destination__secretRef": {"name": "a"}}, "spec.destination.secretRef", ""),
     ({"spec__entrypoint": "python a.py"}, "spec.entrypoint", "leave it out"),
     ({"spec__image": "a/b"}, "spec.image", "leave it out"),

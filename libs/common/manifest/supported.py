@@ -22,9 +22,7 @@ class Gap:
 
 GAPS: tuple[Gap, ...] = (
     Gap("metadata.name", longest=240),  # the warehouse's folders: 255 bytes, and an ending
-    Gap("spec.source.type", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
     Gap("spec.destination[].type", but=("local",)),
-    Gap("spec.destination[].format", but=("csv", "parquet", "jsonl", "text", "image", "binary")),
     Gap("spec.destination[].secretRef"),
     Gap("spec.destination[].vector"),
     Gap("spec.entrypoint"),
