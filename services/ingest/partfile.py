@@ -6,6 +6,7 @@ received.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from libs.stores.upload import upload_path
 
-FLUSH_EVERY = 128 << 20  # bytes after which the disk is waited for
-BLOCK = 4 << 20
+BEGIN_EVERY = 16 << 20  # bytes after which the disk is set to work, so that `sync` is short
+BUFFER = 4 << 20  # bytes handed to the disk at a time
+INCOMING = ".incoming"  # the folder, below the uploads, of what comes in one go
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 Hashed = tuple["hashlib._Hash", int]  # a hash, and the bytes that went into it
 
@@ -33,6 +36,7 @@ class PartFile:
             self._file.close()
             raise
         self.size = self._file.seek(0, os.SEEK_END)
+        self._begun = self.size  # up to where the disk has been set to work
         self._hash, self.hashed = hashed or (hashlib.sha256(), 0)
 
     @property
@@ -48,10 +52,12 @@ class PartFile:
     def put(self, data: bytes | bytearray | memoryview) -> None:
         """Appends."""
         self._file.write(data)
-        before, self.size = self.size, self.size + len(data)
-        if self.size // FLUSH_EVERY > before // FLUSH_EVERY:
+        self.size += len(data)
+        if self.size - self._begun >= BEGIN_EVERY and hasattr(os, "posix_fadvise"):
             self._file.flush()
-            os.fdatasync(self._file.fileno())
+            said = (self._begun, self.size - self._begun, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self._file.fileno(), *said)  # Linux begins to write, without waiting
+            self._begun = self.size
 
     def hash(self, data: bytes | bytearray | memoryview) -> None:
         """What was appended; in the same order."""
@@ -63,7 +69,7 @@ class PartFile:
         self._file.flush()
         with self.path.open("rb") as file:
             file.seek(self.hashed)
-            while self.hashed < self.size and (block := file.read(BLOCK)):
+            while self.hashed < self.size and (block := file.read(BUFFER)):
                 self.hash(block)
 
     def truncate(self, size: int) -> None:
@@ -72,6 +78,7 @@ class PartFile:
         self._file.truncate(size)
         self._file.seek(size)
         self.size = size
+        self._begun = min(self._begun, size)
         if self.hashed > size:
             self._hash, self.hashed = hashlib.sha256(), 0
 

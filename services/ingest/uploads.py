@@ -7,7 +7,6 @@ What a killed process left is removed.
 from __future__ import annotations
 
 import asyncio
-import errno
 import secrets
 import shutil
 import time
@@ -21,11 +20,8 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 
 from libs.common.errors import OneBlockError, PermanentError, TransientError
-from services.ingest.partfile import PartFile, abandoned
+from services.ingest.partfile import BUFFER, INCOMING, NO_SPACE, PartFile, abandoned
 
-BUFFER = 4 * 1024 * 1024  # bytes handed to the disk at a time
-INCOMING = ".incoming"
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.get_logger()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +13,7 @@ from libs.common.errors import TransientError
 from libs.stores import SourceInfo
 from libs.stores._paths import to_uri
 from libs.stores.upload import upload_path
-from services.ingest.partfile import PartFile
-from services.ingest.uploads import BUFFER, INCOMING, NO_SPACE
+from services.ingest.partfile import BUFFER, INCOMING, NO_SPACE, PartFile
 
 
 @dataclass(frozen=True)
@@ -110,5 +108,5 @@ class Spool:
 
 
 def _disk(error: OSError) -> TransientError:
-    code = "storage_full" if error.errno in (*NO_SPACE, errno.EFBIG) else "storage_failed"
+    code = "storage_full" if error.errno in NO_SPACE else "storage_failed"
     return TransientError(f"a copy can't be kept: {error.strerror or error}", code=code)
