@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tests.e2e.stack import EmbeddedStack, embedded_stack
+from tests.formats import read, write
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.slow]
 
@@ -52,6 +54,39 @@ def manifest(folder: Path, name: str) -> Path:
 
 def expected() -> list[dict[str, str]]:
     return [row for row in ROWS if float(row["price"]) >= 30]
+
+
+QUARANTINE = """\
+apiVersion: core.oneblock.ai/v1alpha1
+kind: DataSet
+metadata: {name: bad-records}
+spec:
+  source: {type: tfrecords, url: ./things.tfrecord}
+  onError: quarantine
+  destination: {type: local, format: tfrecords, url: ./out}
+"""
+
+
+def test_a_bad_record_is_in_quarantine_and_the_good_ones_are_the_version(
+    stack: EmbeddedStack, tmp_path: Path
+) -> None:
+    table = pa.table({"id": range(1000), "name": [f"name {i}" for i in range(1000)]})
+    path = write("tfrecords", tmp_path / "things.tfrecord", table)
+    path.write_bytes(path.read_bytes().replace(b"name 500", b"nama 500"))
+    (tmp_path / "bad.yaml").write_text(QUARANTINE)
+    done = stack.cli("apply", "-f", "bad.yaml", "--wait", "-o", "json", cwd=tmp_path)
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    told = json.loads(stack.cli("rows", "bad-records", "--limit", "1", "-o", "json").stdout)
+    assert told["num_rows_total"] == 999
+    listed = stack.cli("quarantine", "list", "bad-records", "-o", "json").stdout
+    (item,) = json.loads(listed)["items"]
+    assert (item["path"], item["code"]) == ("things.tfrecord", "checksum_mismatch")
+    assert "things.tfrecord" in stack.cli("quarantine", "list", "bad-records").stdout
+    with stack.client() as client:
+        assert b"nama 500" in client.quarantined_bytes("bad-records", 0)
+    (delivered,) = (tmp_path / "out").rglob("*.tfrecord")
+    ids = [i for i in range(1000) if i != 500]
+    assert read("tfrecords", delivered)["id"].to_pylist() == ids
 
 
 def test_a_csv_becomes_rows_and_files_with_every_value_right(

@@ -30,6 +30,7 @@ SUPPORTED: list[dict[str, Any]] = [
     {"spec__rayJobConfig": {"distributeOps": ["repartition", "map"]}},
     {"spec__rayClusterConfig": None, "spec__trigger": {"onChange": False}, "spec__labels": []},
     {"spec__onError": "fail", "spec__maxBadRatio": 0.5, "spec__source__copy": "auto"},
+    {"spec__onError": "quarantine", "spec__maxBadRatio": 0.0},
     {"metadata__labels": {"a": "b"}, "metadata__annotations": {"c": "d"}},
     {
         "spec__transform": [
@@ -53,7 +54,6 @@ NOT_YET: list[tuple[dict[str, Any], str, str]] = [
     ({"spec__rayJobConfig__gpu": 0.5}, "spec.rayJobConfig.gpu", ""),
     ({"spec__rayClusterConfig": {"address": "ray://h:1"}}, "spec.rayClusterConfig", ""),
     ({"spec__trigger": {"schedule": "0 * * * *"}}, "spec.trigger", ""),
-    ({"spec__onError": "quarantine"}, "spec.onError", ""),
     ({"spec__labels": [{"name": "ok"}]}, "spec.labels", ""),
 ]
 NOT_YET += [

@@ -39,7 +39,6 @@ GAPS: tuple[Gap, ...] = (
     Gap("spec.transform[].normalize_text"),
     Gap("spec.transform[].resize_image"),
     Gap("spec.trigger"),
-    Gap("spec.onError"),
     Gap("spec.labels"),
 )
 
