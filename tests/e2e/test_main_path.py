@@ -20,7 +20,7 @@ import pytest
 
 from tests.e2e.stack import EmbeddedStack, embedded_stack
 
-pytestmark = [pytest.mark.xdist_group("stack-ray"), pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow, pytest.mark.ray]
 
 WORDS = ["plain", 'with "quotes"', "comma, inside", "line\nbreak", "ümläut ☃", ""]
 ROWS = 3_000

@@ -18,6 +18,9 @@ from tests.plans import Bench, Row, people, run
 from tests.ray_head import ray_head
 
 Keep = Callable[[Row], bool]
+
+pytestmark = pytest.mark.xdist_group("ray")  # one Ray head at a time
+
 ROWS = [{**row, "city": row["city"] or None} for row in people(400)]
 
 

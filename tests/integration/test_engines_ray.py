@@ -25,7 +25,7 @@ from services.transform.plan import Plan
 from tests.plans import Bench, people
 from tests.ray_head import Running, ray_head
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 ROWS = 15_000
 TERMS = Terms(deadline=120, linger=60, tries=3)
 

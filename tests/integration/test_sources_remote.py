@@ -24,6 +24,8 @@ from tests.plans import run
 from tests.ray_head import ray_head
 from tests.reading import Reading
 
+pytestmark = pytest.mark.xdist_group("ray")  # one Ray head at a time
+
 ROWS = 30_000
 TABLE = pa.table(
     {
