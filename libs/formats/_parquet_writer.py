@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.errors import PermanentError
 from libs.formats import FEATURE
 
-GROUP_BYTES = 16 << 20  # what waits in memory until a row group is written; a service has 256 MB
+GROUP_BYTES = 8 << 20  # what waits in memory until a row group is written; a service has 256 MB
 GROUP_ROWS = 1 << 20
+DICTIONARY_BYTES = 64 << 10  # of a column's values; a column with more does better without
 
 
 class ParquetWriteOptions(BaseModel):
@@ -35,7 +36,12 @@ class ParquetWriter:
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
-        self._writer = pq.ParquetWriter(path, schema, compression=options.compression)
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression=options.compression,
+            dictionary_pagesize_limit=DICTIONARY_BYTES,
+        )
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._waiting.append(batch)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
-from libs.common import logs
-from libs.common.errors import OneBlockError
-from libs.common.web.serve import serve
-from services.catalog.app import SERVICE, make_app
-from services.catalog.settings import CatalogSettings
-from services.catalog.store.database import Database
-from services.catalog.store.schema import migrate
+from libs.warehouse.memory import keep_flat
+
+if TYPE_CHECKING:
+    from services.catalog.settings import CatalogSettings
 
 
 def main() -> None:
     """Reads the settings once, here."""
+    keep_flat()  # before what is imported here imports Arrow
+    from libs.common import logs
+    from libs.common.errors import OneBlockError
+    from libs.common.web.serve import serve
+    from services.catalog.app import SERVICE, make_app
+    from services.catalog.settings import CatalogSettings
+
     settings = CatalogSettings()
     logs.configure(settings, SERVICE)
     try:
@@ -29,6 +34,9 @@ def main() -> None:
 
 
 async def _migrate(settings: CatalogSettings) -> str:
+    from services.catalog.store.database import Database
+    from services.catalog.store.schema import migrate
+
     database = Database(settings.database_url)
     try:
         return await migrate(database)

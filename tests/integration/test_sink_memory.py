@@ -15,7 +15,7 @@ from libs.formats import SYSTEM_FIELDS
 from libs.warehouse import Commit, Warehouse, write_fragments
 
 ROOT = Path(__file__).parents[2]
-LIMIT_MB = {"csv": 256, "parquet": 320}  # parquet collects row groups before it writes them
+LIMIT_MB = {"csv": 256, "parquet": 256}
 ROWS = 50_000  # of about 100 bytes each, in a batch
 SCHEMA = pa.schema([("n", pa.int64()), ("x", pa.float64()), ("s", pa.string()), *SYSTEM_FIELDS])
 CHILD = """
