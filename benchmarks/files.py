@@ -174,9 +174,10 @@ def main() -> None:
         blobs(folder / "binary", said.blobs, 4096)
         findings = []
         if not said.no_ray:
+            # Before ray is imported; without a token of its own it leaves one in the home folder.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             import ray
 
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             ray.init(include_dashboard=False, log_to_driver=False, num_cpus=2)
             rays("binary", folder / "binary" / "0")  # warm
         for kind, count, target in (("image", said.images, "≥ 20"), ("binary", said.blobs, "≥ 8")):
