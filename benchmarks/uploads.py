@@ -45,7 +45,7 @@ server.serve_forever()
 def main() -> None:
     """Prints the findings."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--megabytes", type=int, default=512)
+    arguments.add_argument("--megabytes", type=int, default=2000)
     arguments.add_argument("--pairs", type=int, default=3)
     asked = arguments.parse_args()
     show(run(asked.megabytes, asked.pairs))

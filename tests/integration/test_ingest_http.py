@@ -345,7 +345,7 @@ def test_what_is_not_built_yet_is_named(client: httpx.Client) -> None:
     body = manifest("later", "https://example.com/x.csv", entrypoint="python x.py")
     problems = refused(client.post("/v1/datasets", json=body), 422, "not_supported_yet")["errors"]
     assert isinstance(problems, list)
-    assert {p["path"] for p in problems} == {"spec.source.url", "spec.entrypoint"}
+    assert {p["path"] for p in problems} == {"spec.entrypoint"}
 
 
 def test_files_outside_the_roots_are_refused_at_once(client: httpx.Client) -> None:
