@@ -47,7 +47,12 @@ class TfWriter:
         self._file = cast(BinaryIO, Deflating(file, options.compression)) if packed else file
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._file.write(framed(examples(batch)))
+        try:
+            data = framed(examples(batch))
+        except PermanentError:
+            self.close()
+            raise
+        self._file.write(data)
 
     def close(self) -> None:
         self._file.close()
