@@ -49,7 +49,11 @@ class Fields:
     def joined(cls, steps: Sequence[Fields]) -> Fields:
         if len(steps) == 1:
             return steps[0]
-        parts = [np.concatenate(part) for part in zip(*(s.parts for s in steps), strict=True)]
+        by_part = list(zip(*(s.parts for s in steps), strict=True))
+        first = steps[0].owner
+        if all(len(s.owner) == len(first) and (s.owner == first).all() for s in steps):
+            return cls(*(np.stack(part, axis=1).ravel() for part in by_part))  # as many in each
+        parts = [np.concatenate(part) for part in by_part]
         order = np.argsort(parts[0], kind="stable")
         return cls(*(part[order] for part in parts))
 
