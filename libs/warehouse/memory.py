@@ -11,19 +11,22 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 LARGE = 256 * 1024  # bytes from which an allocation is its own mapping, returned when freed
 
 
-def keep_flat() -> None:
+def keep_flat(large: int = LARGE) -> None:
     """Call first in a service's `__main__`, before anything imports Arrow.
 
     Lance allocates by malloc on several threads, and glibc keeps what they free in an arena each:
     reading 1 GB left 110 MB more behind than reading 100 MB, and with this as much. Arrow's own
     pool keeps about 40 MB more than malloc then does. And Arrow imports pandas wherever it is
     installed (30 MB, a second), which a service that moves Arrow batches has no use for.
+
+    `large`: ingest asks for more, since its network buffers would be mapped anew each time, which
+    cost it three quarters of its speed.
     """
     sys.meta_path.insert(0, _WithoutPandas())
     libc = ctypes.CDLL(None)
     if sys.platform == "linux" and hasattr(libc, "gnu_get_libc_version"):
         for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            libc.mallopt(parameter, LARGE)
+            libc.mallopt(parameter, large)
         libc.mallopt(_ARENA_MAX, 2)
         _use_malloc()
 

@@ -3,7 +3,7 @@
 from libs.warehouse.memory import keep_flat
 
 if __name__ == "__main__":
-    keep_flat()  # before what is imported here imports Arrow
+    keep_flat(16 << 20)  # before what is imported here imports Arrow
     from libs.common.web.serve import main
     from services.ingest.app import make_app
     from services.ingest.settings import IngestSettings
