@@ -33,6 +33,7 @@ from services.transform.tasks import (
 )
 
 FILES_PER_SURVEY = 256
+SURVEYS = 64  # about as many at most: what a task costs is worth it
 FILES_PER_READ = 8192  # however small they are
 M = TypeVar("M", bound=BaseModel)
 
@@ -93,12 +94,10 @@ def _execute(plan: Plan, tasks: _Tasks, report: Report) -> Output:
 
 
 def _survey(plan: Plan, tasks: _Tasks) -> tuple[list[Split], Columns | None, list[str]]:
-    found = range(0, len(plan.files), FILES_PER_SURVEY)
+    each = max(FILES_PER_SURVEY, len(plan.files) // SURVEYS)
     asked = [
-        Survey(
-            recipe=plan.recipe, files=plan.files[i : i + FILES_PER_SURVEY], head=i == 0, number=i
-        )
-        for i in found
+        Survey(recipe=plan.recipe, files=plan.files[i : i + each], head=i == 0, number=i)
+        for i in range(0, len(plan.files), each)
     ]
     surveyed = tasks.ordered(asked, Surveyed)
     splits = [split for s in surveyed for split in s.splits]
