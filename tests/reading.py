@@ -50,7 +50,7 @@ class Reading:
         reached = access or Access(uploads=house.path("uploads"))
         inventory.prepare(form, reached, house, self.run_dir)
         return make_plan(
-            parse(form),
+            parse(house.read_manifest(self.run_dir)),
             map(pinned, house.inventory(self.run_dir)),
             run="run-1",
             attempt=1,

@@ -57,6 +57,7 @@ class Summary:
     digest: str  # of every file's uri and state, in order
     files: int
     bytes: int
+    type: str = ""  # where the files decided how they are read
 
 
 class InventoryWriter:
@@ -69,6 +70,7 @@ class InventoryWriter:
         self._digest = xxhash.xxh3_128()
         self.files = 0
         self.bytes = 0
+        self.type = ""
 
     @property
     def digest(self) -> str:
@@ -97,7 +99,7 @@ class InventoryWriter:
         if kind is None:
             self._flush()
             counted = {"digest": self.digest, "files": str(self.files), "bytes": str(self.bytes)}
-            self._writer.add_key_value_metadata(counted)
+            self._writer.add_key_value_metadata({**counted, "type": self.type})
         self._writer.close()
         if kind is None:
             self._part.replace(self._path)
@@ -123,4 +125,5 @@ def read_inventory(path: Path) -> Iterator[InventoryFile]:
 def read_summary(path: Path) -> Summary:
     """Of a complete inventory, without reading its rows."""
     found = pq.read_metadata(path).metadata or {}
-    return Summary(found[b"digest"].decode(), int(found[b"files"]), int(found[b"bytes"]))
+    files, size, kind = int(found[b"files"]), int(found[b"bytes"]), found.get(b"type", b"")
+    return Summary(found[b"digest"].decode(), files, size, kind.decode())

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from libs.common import manifest
@@ -19,7 +20,8 @@ from libs.common.errors import OneBlockError, PermanentError, TransientError
 from libs.common.manifest import DataSet
 from libs.stores import Access, Reach, SourceInfo, store_for
 from libs.warehouse import InventoryFile, InventoryWriter, RunDirs, Summary
-from services.ingest.sources import placed, sources
+from services.ingest.detection import AUTO, Detection, of_type
+from services.ingest.sources import open_listed, placed, sources
 
 SCRATCH = ".listing-"
 STALE = 600.0  # seconds after which a listing that somebody left behind is removed
@@ -56,13 +58,18 @@ def prepare(
         journal = warehouse.log(run_dir)
         try:
             dataset = manifest.parse(form)
-            warehouse.write_manifest(run_dir, form)
+            auto = dataset.spec.source.type == AUTO
+            if not auto:
+                warehouse.write_manifest(run_dir, form)
             found = _resolve(dataset, access, warehouse, run_dir, stop)
+            if auto:  # only now: nobody may read it without its type
+                warehouse.write_manifest(run_dir, of_type(dataset, found.type))
         except OneBlockError as error:
             told = {"code": error.code, "detail": error.detail}
             journal.append("ingest", 0, "resolve_failed", level="error", **told)
             raise
-        journal.append("ingest", 0, "source_resolved", files=found.files, bytes=found.bytes)
+        told = {"type": found.type} if found.type else {}
+        journal.append("ingest", 0, "source_resolved", files=found.files, bytes=found.bytes, **told)
         return found
     except OSError as error:
         code = "storage_full" if error.errno in NO_SPACE else "warehouse_unavailable"
@@ -82,11 +89,18 @@ def _resolve(
     final = folder / "inventory.parquet"
     if not final.exists():
         _remove_stale(folder)
-        _make(sources(dataset, access, stop), final, stop)
+        open_file = partial(open_listed, access, Reach.of(dataset))
+        detection = Detection(open_file) if dataset.spec.source.type == AUTO else None
+        _make(sources(dataset, access, stop), final, stop, detection)
     return warehouse.inventory_summary(run_dir)
 
 
-def _make(found: Iterator[SourceInfo], final: Path, stop: Callable[[], None]) -> None:
+def _make(
+    found: Iterator[SourceInfo],
+    final: Path,
+    stop: Callable[[], None],
+    detection: Detection | None = None,
+) -> None:
     scratch = final.parent / f"{SCRATCH}{secrets.token_hex(8)}"
     try:
         with InventoryWriter(scratch / final.name) as writer:
@@ -97,7 +111,10 @@ def _make(found: Iterator[SourceInfo], final: Path, stop: Callable[[], None]) ->
                     raise PermanentError(
                         f"more than {MAX_FILES} source files", code="too_many_files"
                     )
+                if detection is not None:
+                    detection.see(info)
                 writer.add(_entry(info))
+            writer.type = detection.found() if detection is not None else ""
         _publish(scratch / final.name, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

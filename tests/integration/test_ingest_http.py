@@ -172,11 +172,13 @@ async def test_a_plan_tells_without_doing(service: Ingest) -> None:
         assert answer.status_code == 200, answer.text
         found = answer.json()
         assert (found["files"], found["bytes"], found["spec"]) == (2, 8, "new")
-        assert (found["engine"], found["complete"]) == ("local", True)
+        assert (found["engine"], found["complete"], found["type"]) == ("local", True, "csv")
         assert [(p["code"], p["path"]) for p in found["problems"]] == [
             ("source_not_found", "spec.source.url[1]")
         ]
         refused(client.post("/v1/datasets/default/plan/runs"), 404, "not_found")
+        auto = manifest("plan", f"file://{service.data}/plan", source={"type": "auto"})
+        assert client.post("/v1/datasets/plan", json=auto).json()["type"] == "csv"
 
 
 async def test_running_again_cancelling_retrying_deleting(service: Ingest) -> None:

@@ -24,7 +24,7 @@ from libs.common.manifest.entrypoint import check as one_of_the_forms
 from libs.common.manifest.operations import normalised
 from libs.common.manifest.schema import OneOrMore, OrName, steps_schema
 
-SourceType = Literal["csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
+SourceType = Literal["auto", "csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
 DestinationFormat = Literal["csv", "parquet", "jsonl", "image", "text", "binary", "tfrecords"]
 DestinationType = Literal["local", "nfs", "s3", "qdrant"]
 DistributeOp = Literal["map", "filter", "repartition"]
@@ -99,7 +99,7 @@ class Source(Part):
     """Which files the dataset is made from."""
 
     type: SourceType
-    """How the files are read."""
+    """How the files are read; auto: by their names, else their content, if all are of one type."""
     url: Annotated[
         list[Annotated[str, AfterValidator(urls.source)]],
         BeforeValidator(as_list),

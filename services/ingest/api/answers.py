@@ -81,6 +81,7 @@ class Plan(BaseModel):
     files: int
     bytes: int
     sources: list[SourcePlan]
+    type: str = Field("", description="how the files are read; empty: not known before the run")
     complete: bool = Field(description="false: there are more files than were looked at")
     engine: str = Field(description="local or ray, as far as it can be told beforehand")
     destinations: list[str]

@@ -98,11 +98,15 @@ class _Finding:
             yield self._copies.copied(store, found) if copied and self._copies else found
 
     def _open(self, found: SourceInfo) -> BinaryIO:
-        """A listed file, or a copy of one, in the state in which it was listed."""
-        pin = Pin(found.etag, found.size, found.version_id)
-        if found.uri.startswith("file:") or Address.parse(found.uri) is not None:
-            return open_uri(found.uri, pin.text(), self._reach)
-        return store_for(found.uri, self._access, self._reach).open(found.uri, pin)
+        return open_listed(self._access, self._reach, found)
+
+
+def open_listed(access: Access, reach: Reach, found: SourceInfo) -> BinaryIO:
+    """A listed file, or a copy of one, in the state in which it was listed."""
+    pin = Pin(found.etag, found.size, found.version_id)
+    if found.uri.startswith("file:") or Address.parse(found.uri) is not None:
+        return open_uri(found.uri, pin.text(), reach)
+    return store_for(found.uri, access, reach).open(found.uri, pin)
 
 
 def _is_itself(url: str, path: str) -> bool:
