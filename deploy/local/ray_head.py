@@ -141,10 +141,11 @@ def kept_token(file: Path) -> str:
 
 
 def session_folder(home: Path) -> Path:
-    """Empty, and short enough for sockets: below home, else in the temporary folder."""
+    """Empty, and short enough for sockets: below home, else in a temporary folder that is."""
     folder = home / "ray" / "s"
     if len(str(folder)) > LONGEST:
-        return Path(tempfile.mkdtemp(prefix="ob-ray-"))
+        short = len(tempfile.gettempdir()) + len("/ob-ray-12345678") <= LONGEST
+        return Path(tempfile.mkdtemp(prefix="ob-ray-", dir=None if short else "/tmp"))
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
