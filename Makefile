@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 # for instance --upgrade, or --upgrade-package NAME
 LOCK_ARGS ?=
 
-.PHONY: help setup check test demo up down bench lock clean
+.PHONY: help setup check test fuzz demo up down bench lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -51,6 +51,13 @@ check: $(READY) ## format, lint, types, imports, generated files
 # to one stack stays in one lane (xdist_group).
 test: $(READY) ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+# FUZZ: how many times the inputs of `make test`; FUZZ_SEED: where they begin, by default anew.
+FUZZ ?= 25
+FUZZ_SEED ?= $(shell date +%s)
+fuzz: $(READY) ## every reader with many more made-up inputs; FUZZ=100 for still more
+	ONEBLOCK_FUZZ=$(FUZZ) ONEBLOCK_FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m pytest -n 2 \
+	  -m fuzz --timeout 3600 $(PYTEST_ARGS) tests/unit
 
 demo: $(READY) ## real files become datasets, from nothing to rows; leaves nothing running
 	@$(BIN)/python -m deploy.local.demo

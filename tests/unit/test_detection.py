@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common import manifest
 from libs.common.errors import PermanentError
@@ -23,6 +25,7 @@ from services.transform.driver import execute
 from services.transform.work import answer
 from tests.archives import COMPRESS, tar_of, zip_of
 from tests.formats import write
+from tests.fuzz import relaxed
 from tests.plans import ignore
 from tests.reading import Reading
 
@@ -96,6 +99,15 @@ def test_records_are_known_by_the_checksum_of_their_length(tmp_path: Path) -> No
     whole = file.read_bytes()
     assert by_content(whole)[0] == "tfrecords"
     assert by_content(whole[:8] + bytes(4) + whole[12:])[0] == ""
+
+
+@pytest.mark.fuzz
+@relaxed(100)
+@given(st.binary(max_size=300) | st.text(st.sampled_from('{}[]",;\n\ta1 <\ufeff'), max_size=60))
+def test_any_beginning_is_a_type_or_none(head: bytes | str) -> None:
+    kind, what = by_content(head.encode() if isinstance(head, str) else head)
+    assert kind in ("", *SUFFIXES)
+    assert what
 
 
 class Place:

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
 from libs.formats._signatures import kind_of
 from tests.files import docx, grow, image, pdf, put, read_folder
 from tests.formats import keys, user
+from tests.fuzz import relaxed
 
-RELAXED = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(40)
 
 
 def test_a_table_of_files(tmp_path: Path) -> None:
@@ -40,6 +39,7 @@ def test_files_of_nothing_may_be_rows(tmp_path: Path) -> None:
     assert user(table).to_pylist()[0]["size"] == 0
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(st.lists(st.binary(min_size=1, max_size=500), min_size=1, max_size=20))
 def test_any_bytes_survive_the_round_trip(

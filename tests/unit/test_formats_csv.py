@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
 from libs.formats import FORMATS
 from tests.formats import keys, read, splits, user, write
+from tests.fuzz import relaxed
 
-RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(60)
 
 
 def file(tmp_path: Path, text: str | bytes, name: str = "in.csv") -> Path:
@@ -268,6 +267,7 @@ def written(rows: list[list[str]], delimiter: str, quoting: int, end: str) -> st
     return out.getvalue()
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(
     csv_rows,
@@ -285,6 +285,7 @@ def test_any_head_and_any_split_give_the_table_of_the_whole_file(
     assert whole.num_rows == len(records)
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(csv_rows, st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]))
 def test_keys_don_t_depend_on_delimiter_line_ends_or_quoting(
@@ -299,6 +300,7 @@ def test_keys_don_t_depend_on_delimiter_line_ends_or_quoting(
     assert len(set(keys(plain))) == len({tuple(record) for record in filled})
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(csv_rows)
 def test_cells_are_what_python_s_csv_module_reads(tmp_path: Path, records: list[list[str]]) -> None:

@@ -14,6 +14,7 @@ from libs.formats import FORMATS, BadRecord, FileFormat, Split, parse_options
 from libs.formats import _files as files
 from tests.files import grow, put, read_folder, samples
 from tests.formats import keys, open_path
+from tests.fuzz import seeds
 
 KINDS = [key for key in FORMATS.keys() if isinstance(FORMATS.get(key), FileFormat)]  # noqa: SIM118
 
@@ -234,7 +235,8 @@ def error_of(kind: str, folder: Path, nothing: str) -> str:
     return nothing
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", seeds(20))
 def test_broken_files_give_rows_or_an_error_with_their_name(
     tmp_path: Path, kind: str, seed: int
 ) -> None:

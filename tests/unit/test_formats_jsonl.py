@@ -11,15 +11,14 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
 from tests.formats import keys, read, user, write
+from tests.fuzz import relaxed
 
-RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(60)
 
 
 def file(tmp_path: Path, text: str | bytes, name: str = "in.jsonl") -> Path:
@@ -217,6 +216,7 @@ objects = st.lists(
 )
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(objects, st.integers(1, 100), st.integers(1, 100))
 def test_any_head_and_any_split_give_the_table_of_the_whole_file(
@@ -230,6 +230,7 @@ def test_any_head_and_any_split_give_the_table_of_the_whole_file(
     assert read("jsonl", path, target=target, head=head).equals(whole)
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(objects)
 def test_rows_have_one_key_exactly_if_they_are_the_same_json(

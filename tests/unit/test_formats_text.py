@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
 from libs.formats import FORMATS, BadRecord
 from tests.files import ENCRYPTED_PDF, docx, grow, pdf, put, read_folder
 from tests.formats import keys, splits, user, write
+from tests.fuzz import relaxed, seeds
 
-RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(60)
 
 
 def table(tmp_path: Path, name: str, data: bytes, **options: object) -> pa.Table:
@@ -150,8 +149,9 @@ def test_what_is_no_text_is_refused_by_name(
     assert code(tmp_path, name, data, split=split) == "type_mismatch"
 
 
+@pytest.mark.fuzz
 def test_random_bytes_are_refused_or_read_in_some_encoding(tmp_path: Path) -> None:
-    for seed in range(20):
+    for seed in seeds(20):
         data = random.Random(seed).randbytes(500)
         folder = tmp_path / str(seed)
         try:
@@ -183,6 +183,7 @@ def test_pages_of_plain_text_end_at_form_feeds(tmp_path: Path) -> None:
 lines = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0")))
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(lines, st.sampled_from(["\n", "\r\n"]), st.integers(1, 50), st.booleans())
 def test_lines_are_the_same_however_a_file_is_cut(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
@@ -23,10 +23,9 @@ from libs.formats import FORMATS
 from libs.formats._tf_frames import length_crc, masked
 from libs.formats._tf_wire import decoded, encoded
 from tests.formats import keys, read, splits, user, write
+from tests.fuzz import relaxed
 
-RELAXED = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(40)
 KINDS = pa.table(
     {
         "i": pa.array([1, -1, 2**63 - 1, -(2**63), None, 0], pa.int64()),
@@ -238,6 +237,7 @@ def test_large_values_and_many_splits(tmp_path: Path) -> None:
     assert user(read("tfrecords", file, target=1 << 20))["i"].to_pylist() == list(range(5))
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(st.lists(st.integers(0, 2**64 - 1)))
 def test_varints_survive_a_round_trip(numbers: list[int]) -> None:
@@ -272,6 +272,7 @@ TYPES = pa.schema(
 )
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(some_rows, st.integers(1, 400))
 def test_any_lists_survive_a_round_trip(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import PermanentError
@@ -18,12 +18,11 @@ from services.transform.driver import Output, execute
 from services.transform.plan import Plan
 from services.transform.work import answer
 from tests.formats import open_path, source, write
+from tests.fuzz import relaxed
 from tests.plans import Bench, ignore
 
 ROWS = 1000
-RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = relaxed(60)
 
 
 def here(lines: Sequence[str]) -> Generator[tuple[int, str]]:
@@ -207,6 +206,7 @@ texts = st.text(st.sampled_from('ab,"\n;é'), max_size=6)
 BROKEN_CSV = [b'x,"y', b'x"y,z', b"x", b"x,y,z", b"\xff,y", b'"x"y,z', b"a\0b,c"]
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(
     st.lists(texts.map(lambda t: ("row", t)) | st.sampled_from([("bad", b) for b in BROKEN_CSV])),
@@ -238,6 +238,7 @@ def test_csv_rows_and_quarantine_are_the_input(
         assert data[record.start : record.stop].rstrip(b"\n") == record.data.rstrip(b"\n")
 
 
+@pytest.mark.fuzz
 @RELAXED
 @given(
     st.lists(st.integers(0, 10**6) | st.sampled_from([b"{", b"[1]", b"nul", b'{"i":}', b"\xff"])),
