@@ -128,10 +128,10 @@ def _example(row: Row) -> bytes:
     return _field(1, features)
 
 
-def _feature(value: object) -> bytes:
+def _feature(value: Any) -> bytes:
     if isinstance(value, str | bytes):
         return _field(1, _field(1, value.encode() if isinstance(value, str) else value))
-    numbers = value if isinstance(value, list) else [value]
+    numbers: list[int] = value if isinstance(value, list) else [value]
     return _field(3, _field(1, b"".join(_varint(n % 2**64) for n in numbers)))
 
 

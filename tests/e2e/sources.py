@@ -104,7 +104,12 @@ class Places:
 
     def begin(self) -> None:
         """Asks for every cell, without waiting for any."""
-        wanted = [(SOURCES[cell.source], self.manifest(cell)) for cell in CELLS]
+        self.upload()
+        for engine in ENGINES:  # what runs locally doesn't wait for Ray to start
+            self._begin([cell for cell in CELLS if cell.engine == engine])
+
+    def _begin(self, cells: list[Cell]) -> None:
+        wanted = [(SOURCES[cell.source], self.manifest(cell)) for cell in cells]
         asyncio.run(self._publish([m for way, m in wanted if way == "nats"]))
         with self.stack.client() as client:
             for way, found in wanted:
@@ -167,7 +172,6 @@ def open_places(env: Mapping[str, str]) -> Iterator[Places]:
             }
             running = embedded_stack(folder / "home", ray=True, until="accepting", env=known)
             places.stack = using.enter_context(running)
-            places.upload()
             yield places
     finally:
         shutil.rmtree(folder, ignore_errors=True)
