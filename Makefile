@@ -50,7 +50,7 @@ check: $(READY) ## format, lint, types, imports, generated files
 # Tests that start servers share two cores badly: they run in two lanes at most, and what belongs
 # to one stack stays in one lane (xdist_group).
 test: $(READY) ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 # FUZZ: how many times the inputs of `make test`; FUZZ_SEED: where they begin, by default anew.
 FUZZ ?= 25
