@@ -7,11 +7,12 @@ at the same time, finds it there and uses it. So the same run always hands on th
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from services.ingest.detection import AUTO, Detection, of_type
 from services.ingest.sources import open_listed, placed, sources
 
 SCRATCH = ".listing-"
-STALE = 600.0  # seconds after which a listing that somebody left behind is removed
 LOOK_EVERY = 500  # files between two looks whether to stop
 MAX_FILES = 10_000_000
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -87,8 +87,8 @@ def _resolve(
 ) -> Summary:
     folder = warehouse.path(run_dir)
     final = folder / "inventory.parquet"
+    _remove_stale(folder)
     if not final.exists():
-        _remove_stale(folder)
         open_file = partial(open_listed, access, Reach.of(dataset))
         detection = Detection(open_file) if dataset.spec.source.type == AUTO else None
         _make(sources(dataset, access, stop), final, stop, detection)
@@ -102,20 +102,22 @@ def _make(
     detection: Detection | None = None,
 ) -> None:
     scratch = final.parent / f"{SCRATCH}{secrets.token_hex(8)}"
+    scratch.mkdir(parents=True)
     try:
-        with InventoryWriter(scratch / final.name) as writer:
-            for count, info in enumerate(found):
-                if count % LOOK_EVERY == 0:
-                    stop()
-                if count >= MAX_FILES:
-                    raise PermanentError(
-                        f"more than {MAX_FILES} source files", code="too_many_files"
-                    )
-                if detection is not None:
-                    detection.see(info)
-                writer.add(_entry(info))
-            writer.type = detection.found() if detection is not None else ""
-        _publish(scratch / final.name, final)
+        with _held(scratch):
+            with InventoryWriter(scratch / final.name) as writer:
+                for count, info in enumerate(found):
+                    if count % LOOK_EVERY == 0:
+                        stop()
+                    if count >= MAX_FILES:
+                        raise PermanentError(
+                            f"more than {MAX_FILES} source files", code="too_many_files"
+                        )
+                    if detection is not None:
+                        detection.see(info)
+                    writer.add(_entry(info))
+                writer.type = detection.found() if detection is not None else ""
+            _publish(scratch / final.name, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -135,9 +137,21 @@ def _publish(made: Path, final: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Says that its maker lives; raises BlockingIOError when another says so."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _remove_stale(folder: Path) -> None:
+    """Removes the listings that killed processes left behind."""
     for left in folder.glob(f"{SCRATCH}*"):
-        if time.time() - left.stat().st_mtime > STALE:
+        with suppress(BlockingIOError, FileNotFoundError), _held(left):
             shutil.rmtree(left, ignore_errors=True)
 
 
