@@ -302,11 +302,11 @@ def test_without_nats_it_says_so_and_ends(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert ended.returncode == 1
-    assert time.monotonic() - began < 13  # 10 s, and the interpreter's start
+    assert time.monotonic() - began < 30  # 10 s, and the start of Python on a busy machine
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("oneblock ingest: can't reach NATS")
     assert "Traceback" not in ended.stderr
