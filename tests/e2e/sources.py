@@ -133,7 +133,7 @@ class Places:
         names = [part for m in manifests for part in ("-f", f"{m['metadata']['name']}.yaml")]
         self.stack.cli("apply", *names, cwd=folder)
 
-    def ended(self, name: str, within: float = 150.0) -> Run:
+    def ended(self, name: str, within: float = 300.0) -> Run:
         """The one run of a dataset, when it has ended."""
         deadline = time.monotonic() + within
         with self.stack.client() as client:

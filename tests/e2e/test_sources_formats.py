@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.slow,
     pytest.mark.ray,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(420),
 ]
 TOKEN = "canary/token+of=a;page?it&is"  # of a web page
 WRONG = ("CANARYKEYID", "canary+of/a=wrong key")  # of nobody in the bucket
